@@ -1,0 +1,171 @@
+"""Where a store is: the URL of a setting, taken apart and checked once."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from redis_core.errors import ConfigError
+from redis_core.secret import Secret
+
+__all__ = ["StoreAddress", "parse_address", "redact_url"]
+
+_DEFAULT_PORTS: Final = {
+    "https": 443,
+    "http": 80,
+    "redis": 6379,
+    "rediss": 6379,
+    "redis+cluster": 6379,
+    "rediss+cluster": 6379,
+    "redis+sentinel": 26379,
+    "unix": 0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAddress:
+    """One store's address. Its text never shows a password."""
+
+    scheme: str
+    """`https`, `http`, `redis`, `rediss`, `unix`, `redis+cluster`, `rediss+cluster` or `redis+sentinel`."""
+    hosts: tuple[tuple[str, int], ...] = ()
+    """Host and port; several for a cluster's seeds or for sentinels."""
+    path: str = ""
+    """The unix socket's path."""
+    username: str | None = None
+    password: Secret | None = None
+    database: int = 0
+    service: str = ""
+    """The master's name, for sentinels."""
+
+    @property
+    def is_rest(self) -> bool:
+        """Whether it is an Upstash REST address."""
+        return self.scheme in {"https", "http"}
+
+    @property
+    def tls(self) -> bool:
+        """Whether the link is encrypted."""
+        return self.scheme in {"https", "rediss", "rediss+cluster"}
+
+    @property
+    def base_url(self) -> str:
+        """The URL without user, password and path."""
+        if self.scheme == "unix":
+            return f"unix://{self.path}"
+        places = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
+        return f"{self.scheme}://{places}"
+
+    def __str__(self) -> str:
+        user = f"{self.username or ''}:***@" if self.password is not None else ""
+        scheme, _, rest = self.base_url.partition("://")
+        tail = f"/{self.service}" if self.service else ""
+        tail += f"/{self.database}" if self.database else ""
+        return f"{scheme}://{user}{rest}{tail}"
+
+
+def redact_url(url: str) -> str:
+    """A URL as a message may show it: without user, password and query."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return url if "@" not in url else "***"
+    place, slash, path = rest.partition("?")[0].partition("/")
+    user, at, host = place.rpartition("@")
+    return f"{scheme}://{'***@' if at and user else ''}{host}{slash}{path}"
+
+
+def parse_address(variable: str, url: str) -> StoreAddress:
+    """The address a setting holds.
+
+    Args:
+        variable: the setting's name, for the error.
+        url: its value.
+
+    Raises:
+        ConfigError: the URL is malformed, of an unknown scheme, or `http` to a host that is not loopback.
+    """
+    shown = redact_url(url)
+    scheme, separator, rest = url.strip().partition("://")
+    scheme = scheme.lower()
+    if not separator or scheme not in _DEFAULT_PORTS:
+        schemes = ", ".join(f"{name}://" for name in _DEFAULT_PORTS)
+        raise ConfigError(variable, shown, f"begin it with one of {schemes}")
+    if scheme == "unix":
+        return _unix(variable, shown, rest)
+    place, slash, path = rest.partition("/")
+    user_part, at, places = place.rpartition("@")
+    username, colon, password = user_part.partition(":")
+    hosts = tuple(_host(variable, shown, scheme, item) for item in places.split(","))
+    if len(hosts) > 1 and scheme in {"https", "http", "redis", "rediss"}:
+        raise ConfigError(variable, shown, "name one host, or use redis+cluster:// or redis+sentinel://")
+    if scheme == "http" and not all(_is_loopback(host) for host, _ in hosts):
+        raise ConfigError(
+            variable, shown, "use https://: over http:// the token travels in the clear (only loopback may)"
+        )
+    path = path.partition("?")[0].strip("/")
+    service = ""
+    if scheme == "redis+sentinel":
+        service, _, path = path.partition("/")
+        if not service:
+            raise ConfigError(variable, shown, "name the master: redis+sentinel://host:26379/<master>[/<db>]")
+    if scheme in {"https", "http"}:
+        if at:
+            raise ConfigError(variable, shown, "put the token into UPSTASH_REDIS_TOKEN, not into the URL")
+        if slash and path:
+            raise ConfigError(variable, shown, "give the address without a path")
+        path = ""
+    return StoreAddress(
+        scheme=scheme,
+        hosts=hosts,
+        username=unquote(username) or None,
+        password=Secret(unquote(password)) if colon else None,
+        database=_database(variable, shown, path),
+        service=service,
+    )
+
+
+def _unix(variable: str, shown: str, rest: str) -> StoreAddress:
+    split: SplitResult = urlsplit(f"unix://{rest}")
+    place, _, path = rest.partition("/")
+    user_part, _, host = place.rpartition("@")
+    if host or not path:
+        raise ConfigError(variable, shown, "give an absolute path: unix:///run/redis.sock[?db=0]")
+    username, colon, password = user_part.partition(":")
+    database = dict(item.partition("=")[::2] for item in split.query.split("&")).get("db", "")
+    return StoreAddress(
+        scheme="unix",
+        path="/" + unquote(path.partition("?")[0]),
+        username=unquote(username) or None,
+        password=Secret(unquote(password)) if colon else None,
+        database=_database(variable, shown, database),
+    )
+
+
+def _host(variable: str, shown: str, scheme: str, place: str) -> tuple[str, int]:
+    try:
+        split = urlsplit(f"//{place}")
+        host, port = split.hostname, split.port
+    except ValueError as error:
+        raise ConfigError(variable, shown, f"write host:port ({error})") from None
+    if not host:
+        raise ConfigError(variable, shown, "name a host")
+    return host, port if port is not None else _DEFAULT_PORTS[scheme]
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _database(variable: str, shown: str, text: str) -> int:
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit()):
+        raise ConfigError(variable, shown, f"the database must be a number, not {text!r}")
+    return int(text)

@@ -1,0 +1,182 @@
+"""The client: typed commands over one transport, pipelines, scripts, safe retries, and the process' singleton."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from redis_core.commands import Commands
+from redis_core.errors import NoScript, StoreError, StoreUnavailable
+from redis_core.pipeline import Pipeline, Transaction
+from redis_core.retry import RetryBudget, may_repeat
+from redis_core.script import Script
+from redis_core.transport.base import Argument, Command, Reply, Subscription, Transport, TransportStats
+
+if TYPE_CHECKING:
+    from redis_core.config import Settings
+    from redis_core.workspace import Workspace
+
+__all__ = ["Client", "close_redis", "connect", "get_redis"]
+
+T = TypeVar("T")
+
+
+class Client(Commands):
+    """Redis commands on one store, for any number of concurrent tasks of one event loop.
+
+    What concurrent tasks issue in one turn of the loop leaves as one batch, the order of each kept. A call that is cancelled
+    disturbs no other. Only what is safe to send twice is sent twice (see `retry.py`). Keys are sent as given: this raw client
+    refuses nothing, so tenants' data belongs behind `workspace()`, which makes the keys.
+
+    Args:
+        transport: the store.
+        timeout: seconds a call may take, its retry included; None takes the transport's default for each try.
+    """
+
+    def __init__(self, transport: Transport, *, timeout: float | None = None) -> None:
+        self.transport = transport
+        self._timeout = timeout
+        self._retries = RetryBudget()
+
+    @property
+    def mode(self) -> str:
+        """The store's mode: `upstash`, `tcp`, `cluster`, `memory`, `degraded` or `recovering`."""
+        return self.transport.mode
+
+    @property
+    def stats(self) -> TransportStats:
+        """The transport's running totals."""
+        return self.transport.stats
+
+    def within(self, seconds: float) -> Client:
+        """This client with another deadline: `await redis.within(0.05).get(key)`."""
+        view = Client(self.transport, timeout=seconds)
+        view._retries = self._retries
+        return view
+
+    def workspace(self, workspace: str) -> Workspace:
+        """The handle of one tenant, through which all its keys are made.
+
+        Raises:
+            InvalidKey: the id may not name a workspace.
+        """
+        # The one import from above, listed in the import contract: the handle is made of the services of floor 4.
+        from redis_core.workspace import Workspace  # noqa: PLC0415
+
+        return Workspace(self, workspace)
+
+    def pipeline(self) -> Pipeline:
+        """Commands that are sent together, in order, each with its own result. Budget: 1 trip."""
+        return Pipeline(self.transport, self._execute)
+
+    def transaction(self) -> Transaction:
+        """Commands that are done together or not at all (MULTI/EXEC). Budget: 1 trip."""
+        return Transaction(self.transport, self._transact)
+
+    async def run(self, script: Script, keys: Sequence[str] = (), args: Sequence[Argument] = ()) -> Reply:
+        """Run a Lua script atomically: by its SHA1, and in full where the store does not know it."""
+        try:
+            return await self._send(script.evalsha(self.transport.script_header, keys, args), _as_it_is)
+        except NoScript:
+            return await self._send(script.eval(self.transport.script_header, keys, args), _as_it_is)
+
+    async def subscribe(self, *channels: str, patterns: Sequence[str] = ()) -> Subscription:
+        """Listen to channels and patterns; returns when the store has confirmed them."""
+        return await self.transport.subscribe(*channels, patterns=patterns)
+
+    async def aclose(self) -> None:
+        """Let go of the store. Idempotent."""
+        await self.transport.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    async def _send(self, command: Command, decode: Callable[[Any], T], /) -> T:
+        reply = (await self._execute((command,)))[0]
+        if isinstance(reply, StoreError):
+            raise reply
+        return decode(reply)
+
+    async def _execute(self, batch: Sequence[Command]) -> list[Reply]:
+        """Send a batch, and once more if that is safe, of use, and within budget and deadline."""
+        self._retries.deposit()
+        try:
+            return await self.transport.execute(batch, timeout=self._timeout)
+        except StoreUnavailable as error:
+            if not may_repeat(batch, error) or not self._retries.withdraw():
+                raise
+            return await self._again(batch, error)
+
+    async def _transact(self, batch: Sequence[Command]) -> list[Reply]:
+        return await self.transport.transaction(batch, timeout=self._timeout)
+
+    async def _again(self, batch: Sequence[Command], error: StoreUnavailable) -> list[Reply]:
+        if self._timeout is not None:
+            # The caller's deadline covers all tries, and the first one may have used all of it.
+            raise error
+        await asyncio.sleep(self._retries.delay())
+        return await self.transport.execute(batch)
+
+
+async def connect(settings: Settings | None = None, **overrides: object) -> Client:
+    """A client of the store that the settings name.
+
+    It does not wait for the store to answer: a store that is away shows as `StoreUnavailable` of the first call.
+
+    Args:
+        settings: all of them, instead of the environment's.
+        overrides: single settings by field name, over the environment's.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+    from redis_core.config import load_settings  # noqa: PLC0415 - pydantic costs 0.2 s that `import redis_core` need not
+    from redis_core.transport.factory import open_transport  # noqa: PLC0415 - as are the transports' libraries
+
+    return Client(await open_transport(settings if settings is not None else load_settings(**overrides)))
+
+
+class _Singleton:
+    """The process' client. The only global state there is."""
+
+    client: Client | None = None
+    loop: asyncio.AbstractEventLoop | None = None
+    opening: asyncio.Task[Client] | None = None
+
+
+async def get_redis() -> Client:
+    """The process' one client, connected by the environment's settings at first use.
+
+    A client belongs to an event loop: in another loop than the last one (tests, `asyncio.run` twice) it is made anew.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+    loop = asyncio.get_running_loop()
+    if _Singleton.loop is not loop:
+        _Singleton.client, _Singleton.opening, _Singleton.loop = None, None, loop
+    if _Singleton.client is None:
+        if _Singleton.opening is None:
+            _Singleton.opening = loop.create_task(connect())
+        try:
+            # Shielded: one caller's cancellation does not cancel the others' connection.
+            _Singleton.client = await asyncio.shield(_Singleton.opening)
+        finally:
+            if _Singleton.opening is not None and _Singleton.opening.done():
+                _Singleton.opening = None
+    return _Singleton.client
+
+
+async def close_redis() -> None:
+    """Close the process' client, if there is one in this loop; the next `get_redis()` makes another."""
+    client, _Singleton.client = _Singleton.client, None
+    if client is not None and _Singleton.loop is asyncio.get_running_loop():
+        await client.aclose()
+
+
+def _as_it_is(reply: Any) -> Any:
+    return reply

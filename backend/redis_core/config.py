@@ -1,0 +1,159 @@
+"""Settings: read once from the environment and the `.env` files, validated, frozen, passed in.
+
+No other module reads the environment. In order of precedence: arguments, the environment, `backend/.env.production`,
+`backend/.env`, defaults. `.env.production` is left out where `RAPTORFLOW_ENV` says `development` or `test`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from redis_core.address import StoreAddress, parse_address, redact_url
+from redis_core.errors import ConfigError
+from redis_core.secret import Secret
+
+__all__ = ["Environment", "Settings", "load_settings"]
+
+Environment = Literal["development", "test", "production"]
+
+_BACKEND: Final = Path("backend")
+_URLS: Final = frozenset({"UPSTASH_REDIS_URL", "REDIS_URL"})
+_SECRETS: Final = frozenset({"UPSTASH_REDIS_TOKEN", "GATEWAY_TOKEN", "GATEWAY_READONLY_TOKEN"})
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Field names are the variables' names in lower case."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    raptorflow_env: Environment = "development"
+    """Where this process runs. In `production` a store must be set."""
+
+    upstash_redis_url: str | None = Field(
+        default=None, validation_alias=AliasChoices("upstash_redis_url", "upstash_redis_rest_url")
+    )
+    """The primary store: `https://...` for Upstash REST, or any scheme of `redis_url`."""
+    upstash_redis_token: Secret | None = Field(
+        default=None, validation_alias=AliasChoices("upstash_redis_token", "upstash_redis_rest_token")
+    )
+    """The token of Upstash's REST interface."""
+    redis_url: str | None = None
+    """The primary store over TCP: `redis://`, `rediss://`, `unix://`, `redis+cluster://`, `redis+sentinel://`."""
+    mock_redis: bool = False
+    """Serve everything from this process' memory."""
+
+    redis_default_ttl: int = Field(default=3_600, ge=1)
+    """Seconds a cached value lives unless its region says otherwise."""
+    redis_session_ttl: int = Field(default=86_400, ge=1)
+    """Seconds a session lives after it was last used."""
+    redis_max_connections: int = Field(default=50, ge=1, le=10_000)
+    """Most HTTP requests to Upstash at once, and most connections for blocking commands over TCP."""
+
+    redis_connect_timeout: float = Field(default=1.0, gt=0, le=60)
+    """Seconds to open a connection, handshake included."""
+    redis_command_timeout: float = Field(default=1.0, gt=0, le=600)
+    """Seconds until a command that has not been answered is given up, unless the call says otherwise."""
+    redis_max_in_flight: int = Field(default=100_000, ge=1)
+    """Most commands sent and not yet answered; one more is refused as `StoreOverloaded`."""
+    redis_max_reply_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
+    """Largest reply accepted, in bytes."""
+    redis_client_name: str = Field(default="raptorflow", pattern=r"^[!-~]{1,64}$")
+    """What `CLIENT LIST` shows on the server."""
+    redis_tls_ca: Path | None = None
+    """File of the certificate authority to trust, instead of the system's."""
+    redis_tls_cert: Path | None = None
+    """File of our certificate, for mutual TLS."""
+    redis_tls_key: Path | None = None
+    """File of our certificate's key."""
+    redis_tls_verify: bool = True
+    """Whether the server's certificate and name are verified. Off only for a test."""
+
+    mock_redis_max_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
+    """Most bytes that memory keeps before it evicts what expires first, or refuses."""
+
+    raptorflow_state_dir: Path = Field(default_factory=lambda: _state_folder())
+    """Folder of what this host keeps: the embedded store's data and socket."""
+
+    raptorflow_host: str = "127.0.0.1"
+    """Where the service listens."""
+    raptorflow_port: int = Field(default=8000, ge=0, le=65_535)
+    """The service's port."""
+    gateway_port: int = Field(default=8079, ge=0, le=65_535)
+    """The gateway's port."""
+    gateway_token: Secret | None = None
+    """Bearer token that the gateway accepts for everything."""
+    gateway_readonly_token: Secret | None = None
+    """Bearer token that the gateway accepts for commands that only read."""
+
+    @field_validator("raptorflow_env", mode="before")
+    @classmethod
+    def _environment_in_lower_case(cls, value: object) -> object:
+        return value.strip().lower() if isinstance(value, str) else value
+
+    def store_address(self) -> StoreAddress | None:
+        """The primary store's address, or None for the embedded one.
+
+        Raises:
+            ConfigError: a URL or its token is wrong or missing, or production names no store.
+        """
+        variable, url = (
+            ("UPSTASH_REDIS_URL", self.upstash_redis_url) if self.upstash_redis_url else ("REDIS_URL", self.redis_url)
+        )
+        if not url:
+            if self.raptorflow_env == "production":
+                raise ConfigError(
+                    "UPSTASH_REDIS_URL", None, "in production set it (or REDIS_URL) to the store; see the README"
+                )
+            return None
+        address = parse_address(variable, url)
+        if address.is_rest and not self.upstash_redis_token:
+            raise ConfigError("UPSTASH_REDIS_TOKEN", None, f"set it to the REST token of {address}")
+        return address
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Settings from the environment and the `.env` files, checked.
+
+    Args:
+        overrides: settings by field name, stronger than anything else.
+
+    Raises:
+        ConfigError: one is wrong; names the variable, its value (redacted) and the remedy.
+    """
+    files = [_BACKEND / ".env"]
+    if os.environ.get("RAPTORFLOW_ENV", "").strip().lower() not in {"development", "test"}:
+        files.append(_BACKEND / ".env.production")
+    try:
+        settings = Settings(_env_file=files, **overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise _config_error(error) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(" or ".join(map(str, files)), "not UTF-8", f"save it as UTF-8 ({error.reason})") from None
+    if not settings.mock_redis:
+        settings.store_address()
+    return settings
+
+
+def _config_error(error: ValidationError) -> ConfigError:
+    first = error.errors(include_url=False)[0]
+    variable = str(first["loc"][0]).upper() if first["loc"] else "settings"
+    value = str(first.get("input"))
+    if variable in _SECRETS:
+        value = "***"
+    elif variable in _URLS:
+        value = redact_url(value)
+    return ConfigError(variable, value, first["msg"][0].lower() + first["msg"][1:])
+
+
+def _state_folder() -> Path:
+    """Where this user's programs keep state: XDG's folder, or macOS' equivalent."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "raptorflow"
+    base = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "state") / "raptorflow"

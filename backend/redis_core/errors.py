@@ -1,0 +1,237 @@
+"""Every error this library raises, in one tree.
+
+::
+
+    RedisCoreError
+    ├── ConfigError                a setting is wrong: says which, its value, what to do
+    ├── InvalidKey                 an id or key part that may not become a key; nothing was sent
+    ├── CodecError                 bytes that do not decode to the type asked for
+    └── StoreError                 the store did not do what was asked
+        ├── StoreUnavailable       it could not be reached, or went away        (unreachable)
+        │   ├── DeadlineExceeded   it did not answer in time
+        │   └── ProtocolError      what answered does not speak the protocol
+        ├── StoreOverloaded        it, or our queue to it, is full              (overloaded)
+        ├── StoreReadOnly          it reads but does not write: replica, no memory, disk   (read-only)
+        ├── CredentialsRejected    it does not know us: an alarm, never an outage          (credentials)
+        ├── LimitExceeded          a request or reply is larger than what is allowed       (caller)
+        └── CommandError           it answered this command with an error                  (caller)
+            ├── WrongType          the key holds another type
+            ├── NoScript           the store does not know this script (yet)
+            ├── PermissionDenied   the ACL user may not do this
+            └── TransactionAborted a transaction was discarded as a whole
+
+Each `StoreError` tells what a caller needs in order to act: `outcome` (was it done?), `retryable` (is
+sending it again of use?) and `kind` (whose fault is it?). Names never shadow built-ins.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+__all__ = [
+    "CodecError",
+    "CommandError",
+    "ConfigError",
+    "CredentialsRejected",
+    "DeadlineExceeded",
+    "InvalidKey",
+    "Kind",
+    "LimitExceeded",
+    "NoScript",
+    "Outcome",
+    "PermissionDenied",
+    "ProtocolError",
+    "RedisCoreError",
+    "StoreError",
+    "StoreOverloaded",
+    "StoreReadOnly",
+    "StoreUnavailable",
+    "TransactionAborted",
+    "WrongType",
+    "error_from_reply",
+]
+
+
+class Outcome(StrEnum):
+    """What is known of a failed command's effect."""
+
+    NOT_SENT = "not_sent"
+    """Nothing left this process, or the store refused it: certainly without effect."""
+    UNKNOWN = "unknown"
+    """It was sent and no answer came: it may have been done, or be done yet."""
+    APPLIED = "applied"
+    """The store did it; only the answer could not be used."""
+
+
+class Kind(StrEnum):
+    """Whose fault a `StoreError` is: what circuit breakers and alarms decide by."""
+
+    UNREACHABLE = "unreachable"
+    OVERLOADED = "overloaded"
+    READ_ONLY = "read-only"
+    CREDENTIALS = "credentials"
+    CALLER = "caller"
+
+
+class RedisCoreError(Exception):
+    """Base of all errors of this library."""
+
+
+class ConfigError(RedisCoreError):
+    """A setting is wrong.
+
+    Args:
+        variable: the setting's name, as in the environment.
+        value: what it was set to, already redacted if it is a secret; None when it is missing.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, variable: str, value: str | None, remedy: str) -> None:
+        self.variable = variable
+        self.value = value
+        self.remedy = remedy
+        shown = "is not set" if value is None else f"is {value!r}"
+        super().__init__(f"{variable} {shown}: {remedy}")
+
+
+class InvalidKey(RedisCoreError, ValueError):
+    """An id or key part that may not become a key; raised before anything is sent."""
+
+
+class CodecError(RedisCoreError, ValueError):
+    """Bytes that do not decode to the type asked for."""
+
+
+class StoreError(RedisCoreError):
+    """The store did not do what was asked.
+
+    Args:
+        message: what happened, and to which store.
+        outcome: whether it may have been done all the same.
+    """
+
+    kind: ClassVar[Kind] = Kind.CALLER
+
+    def __init__(self, message: str, *, outcome: Outcome = Outcome.NOT_SENT) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same command may succeed if sent again later; says nothing of its being safe."""
+        return self.kind in {Kind.UNREACHABLE, Kind.OVERLOADED}
+
+
+class StoreUnavailable(StoreError):
+    """The store could not be reached, or the connection was lost."""
+
+    kind = Kind.UNREACHABLE
+
+
+class DeadlineExceeded(StoreUnavailable):
+    """The store did not answer in time."""
+
+
+class ProtocolError(StoreUnavailable):
+    """What answered does not speak the store's protocol."""
+
+
+class StoreOverloaded(StoreError):
+    """The store, or this process' queue to it, takes no more for now."""
+
+    kind = Kind.OVERLOADED
+
+
+class StoreReadOnly(StoreError):
+    """The store answers reads but takes no writes."""
+
+    kind = Kind.READ_ONLY
+
+
+class CredentialsRejected(StoreError):
+    """The store does not accept our token, user or password."""
+
+    kind = Kind.CREDENTIALS
+
+
+class LimitExceeded(StoreError):
+    """A request or a reply is larger than what the store or this client allows."""
+
+
+class CommandError(StoreError):
+    """The store answered one command with an error.
+
+    In a batch it is a value in the list of replies; a single call raises it.
+    """
+
+    def __init__(self, message: str, *, outcome: Outcome = Outcome.NOT_SENT) -> None:
+        super().__init__(message, outcome=outcome)
+
+    @property
+    def code(self) -> str:
+        """The first word of the store's message, `ERR` if it has none in capitals."""
+        first = str(self).split(" ", 1)[0]
+        return first if first.isupper() else "ERR"
+
+
+class WrongType(CommandError):
+    """The key holds a value of another type."""
+
+
+class NoScript(CommandError):
+    """The store does not know this script; it is sent once more in full."""
+
+
+class PermissionDenied(CommandError):
+    """The ACL user we are may not run this command or touch this key."""
+
+
+class TransactionAborted(CommandError):
+    """A transaction was discarded as a whole: none of its commands was done."""
+
+
+# The first word of an error reply, and what it means. Anything else is a plain CommandError.
+# Sources: Redis 7.0 and Valkey 9 `server.c` shared objects; Upstash's documentation of limits.
+_BY_CODE: dict[str, type[StoreError]] = {
+    "WRONGTYPE": WrongType,
+    "NOSCRIPT": NoScript,
+    "NOPERM": PermissionDenied,
+    "EXECABORT": TransactionAborted,
+    "NOAUTH": CredentialsRejected,
+    "WRONGPASS": CredentialsRejected,
+    "LOADING": StoreUnavailable,
+    "BUSY": StoreUnavailable,
+    "CLUSTERDOWN": StoreUnavailable,
+    "MASTERDOWN": StoreUnavailable,
+    "TRYAGAIN": StoreUnavailable,
+    "READONLY": StoreReadOnly,
+    "MISCONF": StoreReadOnly,
+    "OOM": StoreReadOnly,
+    "NOREPLICAS": StoreReadOnly,
+}
+_BY_START: tuple[tuple[str, type[StoreError]], ...] = (
+    ("ERR max number of clients", StoreOverloaded),
+    ("ERR max concurrent connections", StoreOverloaded),
+    ("ERR max requests limit", StoreOverloaded),
+    ("ERR max daily request limit", StoreOverloaded),
+    ("ERR DB capacity quota", StoreReadOnly),
+    ("ERR max request size", LimitExceeded),
+    ("ERR max single record size", LimitExceeded),
+    ("ERR max key size", LimitExceeded),
+    ("ERR invalid password", CredentialsRejected),
+    ("ERR Client sent AUTH, but no password is set", CredentialsRejected),
+    ("ERR AUTH <password> called without any password", CredentialsRejected),
+)
+
+
+def error_from_reply(message: str) -> StoreError:
+    """The typed error for the text of a store's error reply, `outcome` not_sent: it refused it.
+
+    Args:
+        message: the reply without its leading `-`.
+    """
+    for start, kind in _BY_START:
+        if message.startswith(start):
+            return kind(message)
+    return _BY_CODE.get(message.split(" ", 1)[0], CommandError)(message)

@@ -1,0 +1,189 @@
+"""Every key name of the project is made here, and nowhere else.
+
+Tenant data lives under `ws:{<workspace>}:<family>:...` with literal braces: they are Redis Cluster's hash tag, so all keys
+of a tenant share a slot and a script may touch several of them. What is not a tenant's is `rate:<subject>:<endpoint>` and
+`sys:...`. Each family is declared once in `FAMILIES`; the key audit, the table in the docs and the tests read that.
+
+Ids from outside are validated, never escaped: what could be mistaken for a delimiter, a hash tag or a glob is an
+`InvalidKey` before anything is sent.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from redis_core.errors import InvalidKey
+
+__all__ = [
+    "FAMILIES",
+    "MAX_PART_BYTES",
+    "PRE_LOGIN_WORKSPACE",
+    "Family",
+    "WorkspaceKeys",
+    "check_part",
+    "check_workspace_id",
+    "family_of",
+    "rate_key",
+    "workspace_of",
+]
+
+MAX_PART_BYTES: Final = 512
+"""The longest single part of a key, in bytes of UTF-8. Upstash takes keys of 32 KB; nobody means one that long."""
+
+PRE_LOGIN_WORKSPACE: Final = "_"
+"""The reserved workspace of sessions that have not chosen one yet; no tenant's id can be this."""
+
+# fullmatch, and ASCII only: match with `$` accepts "a\n", \d and isalnum() accept other scripts' digits and letters.
+_WORKSPACE_ID: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9])?", re.ASCII)
+# Visible ASCII without  * : ? [ \ ] { }
+_PLAIN_PART: Final = re.compile(r"[!-)+-9;->@-Z^-z|~]{1,512}", re.ASCII)
+_FORBIDDEN: Final = frozenset(" *:?[\\]{}")
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One kind of key."""
+
+    name: str
+    pattern: str
+    """Its shape, with `<...>` for the parts that vary."""
+    owner: str
+    """The module that writes it."""
+    type: str
+    """Its Redis type: string, hash, list, set, zset or stream."""
+    ttl: str
+    """The rule for its expiry, or why it has none."""
+    purpose: str
+
+    @property
+    def tenant(self) -> bool:
+        """Whether keys of this family belong to a workspace."""
+        return self.pattern.startswith(_PREFIX)
+
+
+_PREFIX: Final = "ws:{"
+
+FAMILIES: Final[tuple[Family, ...]] = (
+    Family(
+        name="sys",
+        pattern="sys:<name>",
+        owner="redis_core",
+        type="string",
+        ttl="seconds; the epoch none",
+        purpose="the fleet's own: health canaries, the store's epoch",
+    ),
+)
+
+
+def check_workspace_id(workspace: str) -> str:
+    """The id itself, if it may name a workspace.
+
+    Raises:
+        InvalidKey: it is not 1 to 64 of `A-Z a-z 0-9 _ -` with a letter or digit at both ends.
+    """
+    if _WORKSPACE_ID.fullmatch(workspace) is None:
+        raise InvalidKey(
+            f"workspace id {_shown(workspace)} must be 1 to 64 of A-Z a-z 0-9 _ - "
+            "and begin and end with a letter or digit"
+        )
+    return workspace
+
+
+def check_part(part: str) -> str:
+    """The part itself, if it may stand between two colons of a key.
+
+    Raises:
+        InvalidKey: it is empty, longer than 512 bytes, or has one of `: { } * ? [ ] \\`, white space or a
+            character that does not print.
+    """
+    if _PLAIN_PART.fullmatch(part) is not None:
+        return part
+    if not part:
+        raise InvalidKey("a key part is empty")
+    if len(part.encode("utf-8", "surrogatepass")) > MAX_PART_BYTES:
+        raise InvalidKey(f"key part {_shown(part)} is longer than {MAX_PART_BYTES} bytes")
+    if not part.isprintable() or not _FORBIDDEN.isdisjoint(part) or any(c.isspace() for c in part):
+        raise InvalidKey(
+            f"key part {_shown(part)} has a character that a key may not have: "
+            ": { } * ? [ ] \\, white space or one that does not print"
+        )
+    return part
+
+
+def _shown(text: str) -> str:
+    """Untrusted text as a message may carry it: escaped, and not a page long."""
+    short = text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004 - a line's length
+    return ascii(short)
+
+
+class WorkspaceKeys:
+    """The names of one workspace's keys; reached through the workspace's handle.
+
+    Args:
+        workspace: the workspace's id.
+
+    Raises:
+        InvalidKey: the id may not name a workspace.
+    """
+
+    __slots__ = ("prefix", "workspace")
+
+    def __init__(self, workspace: str) -> None:
+        if workspace != PRE_LOGIN_WORKSPACE:
+            check_workspace_id(workspace)
+        self.workspace = workspace
+        self.prefix = _PREFIX + workspace + "}:"
+
+    def key(self, family: str, *parts: str) -> str:
+        """The key `ws:{id}:<family>:<part>:...`.
+
+        Args:
+            family: a family's name, written in code.
+            parts: what comes from outside; each is checked.
+
+        Raises:
+            InvalidKey: a part may not stand in a key.
+        """
+        return ":".join((self.prefix + family, *map(check_part, parts)))
+
+    def owns(self, key: str | bytes) -> bool:
+        """Whether this key is this workspace's."""
+        return key.startswith(self.prefix.encode() if isinstance(key, bytes) else self.prefix)  # type: ignore[arg-type]
+
+    def __repr__(self) -> str:
+        return f"WorkspaceKeys({self.workspace!r})"
+
+
+def rate_key(subject: str, endpoint: str) -> str:
+    """The key of one subject's rate limits at one endpoint template: `rate:<subject>:<endpoint>`.
+
+    A path template's braces are written as angle brackets (`/agents/{id}` is `/agents/<id>`), because
+    braces would be a hash tag.
+
+    Raises:
+        InvalidKey: a part may not stand in a key.
+    """
+    template = endpoint.replace("{", "<").replace("}", ">")
+    return f"rate:{check_part(subject)}:{check_part(template)}"
+
+
+def workspace_of(key: str) -> str | None:
+    """The workspace a key belongs to, or None if it is nobody's."""
+    if not key.startswith(_PREFIX):
+        return None
+    workspace, brace, _ = key[len(_PREFIX) :].partition("}:")
+    if not brace or (workspace != PRE_LOGIN_WORKSPACE and _WORKSPACE_ID.fullmatch(workspace) is None):
+        return None
+    return workspace
+
+
+def family_of(key: str) -> Family | None:
+    """The declared family of a key, or None if no family has keys of this shape."""
+    rest = key
+    tenant = workspace_of(key) is not None
+    if tenant:
+        rest = key.partition("}:")[2]
+    name = rest.split(":", 1)[0]
+    return next((f for f in FAMILIES if f.name == name and f.tenant == tenant), None)

@@ -1,0 +1,54 @@
+"""Lua scripts: one file each in `lua/`, sent by their SHA1, in full only where the store does not know them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.resources import files
+
+from redis_core.transport.base import Argument, Command
+
+__all__ = ["Script", "load_script"]
+
+
+class Script:
+    """One Lua script.
+
+    Args:
+        name: what it is called, for messages.
+        text: its source, without a store's header line.
+    """
+
+    __slots__ = ("_texts", "name", "text")
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self.text = text
+        self._texts: dict[str, tuple[str, str]] = {}
+
+    def _for(self, header: str) -> tuple[str, str]:
+        """Text and SHA1 as a store with this header line knows them."""
+        known = self._texts.get(header)
+        if known is None:
+            text = header + self.text
+            known = text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+            self._texts[header] = known
+        return known
+
+    def evalsha(self, header: str, keys: Sequence[str], args: Sequence[Argument]) -> Command:
+        """The command that runs it by SHA1. Budget: 1 plus the script's own, on Upstash."""
+        return ("EVALSHA", self._for(header)[1], len(keys), *keys, *args)
+
+    def eval(self, header: str, keys: Sequence[str], args: Sequence[Argument]) -> Command:
+        """The command that runs it from its text."""
+        return ("EVAL", self._for(header)[0], len(keys), *keys, *args)
+
+    def __repr__(self) -> str:
+        return f"Script({self.name!r})"
+
+
+@lru_cache(maxsize=256)
+def load_script(name: str) -> Script:
+    """The script `lua/NAME.lua` of this package."""
+    return Script(name, files("redis_core").joinpath("lua", f"{name}.lua").read_text("utf-8"))

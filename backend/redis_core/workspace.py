@@ -1,0 +1,38 @@
+"""The handle of one tenant: all its keys, and every service, scoped to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from redis_core.keys import WorkspaceKeys
+
+if TYPE_CHECKING:
+    from redis_core.client import Client
+
+__all__ = ["Workspace"]
+
+
+class Workspace:
+    """One workspace on one store; made by `Client.workspace()`, cheap, without state of its own.
+
+    Args:
+        client: the store's client.
+        workspace: the workspace's id.
+
+    Raises:
+        InvalidKey: the id may not name a workspace.
+    """
+
+    __slots__ = ("client", "keys")
+
+    def __init__(self, client: Client, workspace: str) -> None:
+        self.client = client
+        self.keys = WorkspaceKeys(workspace)
+
+    @property
+    def id(self) -> str:
+        """The workspace's id."""
+        return self.keys.workspace
+
+    def __repr__(self) -> str:
+        return f"Workspace({self.id!r})"
