@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import hiredis
 
-from redis_core.errors import StoreError, error_from_reply
+from redis_core.errors import InvalidKey, error_from_reply
 from redis_core.transport.base import Command, Reply
 
-__all__ = ["flatten", "format_double", "pack", "reply_reader"]
+__all__ = ["PLAIN", "format_double", "pack", "reply_reader", "to_resp2"]
 
-_PLAIN = frozenset({bytes, int, type(None)})
+PLAIN: Final = frozenset({bytes, int, type(None)})
+"""Types of a reply that is the same in RESP2 and RESP3."""
+
+_PAIRED: Final = frozenset(
+    """
+    HRANDFIELD ZDIFF ZINTER ZPOPMAX ZPOPMIN ZRANDMEMBER ZRANGE ZRANGEBYSCORE ZREVRANGE ZREVRANGEBYSCORE ZUNION
+    """.split()
+)
+"""Commands that answer a list of pairs in RESP3 where RESP2 has one flat list."""
 
 
 def pack(batch: Sequence[Command]) -> bytes:
-    """The bytes of these commands, one after the other."""
-    if len(batch) == 1:
-        return hiredis.pack_command(batch[0])  # type: ignore[arg-type]
-    return b"".join(map(hiredis.pack_command, batch))  # type: ignore[arg-type]
+    """The bytes of these commands, one after the other.
+
+    Raises:
+        InvalidKey: an argument is neither text, bytes nor number, or is text that UTF-8 cannot hold.
+    """
+    try:
+        if len(batch) == 1:
+            return hiredis.pack_command(batch[0])  # type: ignore[arg-type, no-any-return]
+        return b"".join(map(hiredis.pack_command, batch))  # type: ignore[arg-type]
+    except (TypeError, UnicodeEncodeError) as error:
+        raise InvalidKey(f"an argument cannot be sent: {error}") from None
 
 
 def reply_reader() -> hiredis.Reader:
-    """A parser of replies: errors become values, `False` means that no whole reply is there yet."""
-    return hiredis.Reader(replyError=_error, protocolError=ValueError, notEnoughData=...)
-
-
-def _error(text: str) -> StoreError:
-    return error_from_reply(text)
+    """A parser of replies: errors become values, `...` means that no whole reply is there yet."""
+    return hiredis.Reader(replyError=error_from_reply, protocolError=ValueError, notEnoughData=...)
 
 
 def format_double(value: float) -> bytes:
@@ -38,25 +49,32 @@ def format_double(value: float) -> bytes:
     return repr(value).encode()
 
 
-def flatten(reply: Any) -> Reply:
-    """A RESP3 reply in the shape of RESP2: maps and sets as lists, doubles as text, booleans as 0 and 1."""
+def to_resp2(name: str, reply: Any) -> Reply:
+    """A RESP3 reply in the shape of RESP2: maps and sets as lists, doubles as text, booleans as 0 and 1.
+
+    Args:
+        name: the command it answers, in capitals; some answer pairs in RESP3.
+        reply: what the parser returned.
+    """
+    if name in _PAIRED and type(reply) is list and reply and type(reply[0]) is list:
+        return [_flatten(item) for pair in reply for item in pair]
+    if name in {"XREAD", "XREADGROUP"} and type(reply) is dict:
+        return [[_flatten(key), _flatten(entries)] for key, entries in reply.items()]
+    return _flatten(reply)
+
+
+def _flatten(reply: Any) -> Reply:
     kind = type(reply)
-    if kind in _PLAIN:
+    if kind in PLAIN:
         return cast("Reply", reply)
-    if kind is list or kind is tuple or kind is set or kind is frozenset:
-        if _PLAIN.issuperset(map(type, reply)):
-            return cast("Reply", reply if kind is list else list(reply))
-        return [flatten(item) for item in reply]
+    if kind is list:
+        if PLAIN.issuperset(map(type, reply)):
+            return cast("Reply", reply)
+        return [_flatten(item) for item in reply]
     if kind is dict:
-        return [flatten(part) for item in reply.items() for part in item]
-    if kind is bool:
-        return int(reply)
+        return [_flatten(part) for item in reply.items() for part in item]
     if kind is float:
         return format_double(reply)
-    if kind is str:
-        return cast("str", reply).encode()
-    if isinstance(reply, StoreError):
-        return reply
-    if isinstance(reply, list):
-        return [flatten(item) for item in reply]
-    raise TypeError(f"a reply of type {kind.__name__}")
+    if kind is bool:
+        return int(reply)
+    return cast("Reply", reply)  # an error, as a value

@@ -1,0 +1,447 @@
+"""One connection to a Redis server, shared by any number of callers.
+
+Commands are answered in the order they were sent, so a queue of calls is all the bookkeeping there is. While the line is
+idle a call is written at once; while answers are due, everything that tasks issue in one turn of the event loop is written
+together at its end. A caller that gives up leaves its place in the queue, so the replies of others never shift.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from hiredis import PushNotification
+
+from redis_core.errors import (
+    CommandError,
+    CredentialsRejected,
+    DeadlineExceeded,
+    LimitExceeded,
+    Outcome,
+    ProtocolError,
+    StoreError,
+    StoreOverloaded,
+    StoreUnavailable,
+)
+from redis_core.transport.base import Command, Reply, TransportStats
+from redis_core.transport.refused import command_name
+from redis_core.transport.tls import tls_context
+from redis_core.transport.resp import PLAIN, pack, reply_reader, to_resp2
+
+if TYPE_CHECKING:
+    from redis_core.address import StoreAddress
+    from redis_core.config import Settings
+
+__all__ = ["Connection", "LinkOptions", "open_connection"]
+
+_IDLE_BEFORE_PING: Final = 30.0
+"""Seconds of silence after which a connection must answer a PING before a command is trusted to it."""
+
+_WRITE_HIGH_WATER: Final = 1024 * 1024
+"""Bytes the socket may be behind before callers wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkOptions:
+    """How connections of one transport are opened and bounded. Times in seconds."""
+
+    connect_timeout: float = 1.0
+    command_timeout: float = 1.0
+    max_in_flight: int = 100_000
+    max_reply_bytes: int = 64 * 1024 * 1024
+    client_name: str = "raptorflow"
+    tls: ssl.SSLContext | None = None
+
+    @classmethod
+    def from_settings(cls, address: StoreAddress, settings: Settings) -> LinkOptions:
+        """The options that the settings name."""
+        return cls(
+            connect_timeout=settings.redis_connect_timeout,
+            command_timeout=settings.redis_command_timeout,
+            max_in_flight=settings.redis_max_in_flight,
+            max_reply_bytes=settings.redis_max_reply_bytes,
+            client_name=settings.redis_client_name,
+            tls=tls_context(settings) if address.tls else None,
+        )
+
+
+class _Call:
+    """Commands that were sent together and the future of their replies."""
+
+    __slots__ = ("batch", "deadline", "future", "lost_at", "replies")
+
+    def __init__(
+        self, batch: Sequence[Command], future: asyncio.Future[list[Reply]], deadline: float, lost_at: float
+    ) -> None:
+        self.batch = batch
+        self.future = future
+        self.replies: list[Reply] = []
+        self.deadline = deadline
+        # When silence on this call means that the link is dead, not the command slow.
+        self.lost_at = lost_at
+
+
+class Connection(asyncio.Protocol):
+    """One open socket and the calls on it.
+
+    Args:
+        target: the server's address, for messages.
+        options: bounds and timeouts.
+        stats: the transport's totals, added to.
+        on_push: takes what the server sends unasked: messages of subscriptions.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        options: LinkOptions,
+        stats: TransportStats,
+        on_push: Callable[[list[Any]], None] | None = None,
+    ) -> None:
+        self.target = target
+        self.closed = False
+        self.error: StoreError | None = None
+        self.resp3 = True
+        self.last_received = 0.0
+        self._options = options
+        self._stats = stats
+        self._on_push = on_push
+        self._loop = asyncio.get_running_loop()
+        self._socket: asyncio.Transport = cast("asyncio.Transport", None)
+        self._reader = reply_reader()
+        self._calls: deque[_Call] = deque()
+        self._unsent: list[bytes] = []
+        self._unsent_calls = 0
+        self._partial_bytes = 0
+        self._in_flight = 0
+        self._writable: asyncio.Event | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._lost = self._loop.create_future()
+
+    # --- calls ---
+
+    def call(self, batch: Sequence[Command], timeout: float) -> asyncio.Future[list[Reply]]:
+        """Send commands; the future of one reply for each. Cancelling it abandons the replies only.
+
+        Args:
+            batch: at least one command.
+            timeout: seconds until the future ends as `DeadlineExceeded`.
+
+        Raises:
+            StoreUnavailable: the connection is closed; nothing was sent.
+            StoreOverloaded: too much is in flight; nothing was sent.
+        """
+        return self._call(batch, pack(batch), timeout)
+
+    def transaction(self, batch: Sequence[Command], timeout: float) -> asyncio.Future[list[Reply]]:
+        """As `call`, between MULTI and EXEC, written in one piece so that no other caller's command gets in.
+
+        The replies are MULTI's, one `QUEUED` or error each, and last EXEC's list.
+        """
+        whole: list[Command] = [("MULTI",), *batch, ("EXEC",)]
+        return self._call(whole, pack(whole), timeout)
+
+    def _call(self, batch: Sequence[Command], data: bytes, timeout: float) -> asyncio.Future[list[Reply]]:
+        if self.closed:
+            raise StoreUnavailable(f"{self.target}: the connection is closed")
+        count = len(batch)
+        if self._in_flight + count > self._options.max_in_flight and self._in_flight:
+            raise StoreOverloaded(
+                f"{self.target}: {self._in_flight} commands wait for an answer, REDIS_MAX_IN_FLIGHT is "
+                f"{self._options.max_in_flight}"
+            )
+        now = self._loop.time()
+        deadline = now + timeout
+        future: asyncio.Future[list[Reply]] = self._loop.create_future()
+        call = _Call(batch, future, deadline, max(deadline, now + self._options.command_timeout))
+        if not self._calls:
+            # Answers are due from now on, not since the line fell silent.
+            self.last_received = now
+            self._partial_bytes = 0
+        idle = not self._calls and self._writable is None
+        self._calls.append(call)
+        self._in_flight += count
+        self._stats.commands += count
+        self._stats.in_flight += count
+        if self._timer is None or deadline < self._timer_at:
+            self._set_timer(deadline)
+        if idle:
+            self._write(data)
+        else:
+            if not self._unsent:
+                self._loop.call_soon(self._flush)
+            self._unsent.append(data)
+            self._unsent_calls += 1
+        return future
+
+    def push(self, command: Command) -> None:
+        """Send a command that is answered by a push, not by a reply: SUBSCRIBE and its kin."""
+        if not self.closed:
+            self._stats.commands += 1
+            self._write(pack([command]))
+
+    def quiet(self) -> bool:
+        """Whether nothing was asked or answered for so long that the peer may be gone without a word."""
+        return not self._calls and self._loop.time() - self.last_received > _IDLE_BEFORE_PING
+
+    def _flush(self) -> None:
+        """Write what this turn of the loop has gathered."""
+        if self._unsent and self._writable is None and not self.closed:
+            data = self._unsent[0] if len(self._unsent) == 1 else b"".join(self._unsent)
+            self._unsent.clear()
+            self._unsent_calls = 0
+            self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        self._stats.trips += 1
+        self._stats.sent_bytes += len(data)
+        self._socket.write(data)
+
+    @property
+    def writable(self) -> bool:
+        """Whether the socket takes more; if not, `until_writable` waits."""
+        return self._writable is None
+
+    async def until_writable(self) -> None:
+        """Wait until the server has read enough of what was sent: backpressure."""
+        if self._writable is not None:
+            await self._writable.wait()
+
+    # --- asyncio.Protocol ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Asyncio has opened the socket."""
+        self._socket = cast("asyncio.Transport", transport)
+        self._socket.set_write_buffer_limits(high=_WRITE_HIGH_WATER)
+        keep_alive(self._socket.get_extra_info("socket"))
+        self._stats.connects += 1
+        self.last_received = self._loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came: hand every whole reply to its call."""
+        self.last_received = self._loop.time()
+        self._stats.received_bytes += len(data)
+        self._partial_bytes += len(data)
+        reader = self._reader
+        calls = self._calls
+        try:
+            reader.feed(data)
+            reply = reader.gets()
+            while reply is not ...:
+                self._partial_bytes = 0
+                if type(reply) is PushNotification or not calls:
+                    self._push(reply)
+                else:
+                    self._answer(calls, reply)
+                reply = reader.gets()
+        except (ValueError, MemoryError, RecursionError) as error:
+            self.close(ProtocolError(f"{self.target} does not speak RESP: {error}", outcome=Outcome.UNKNOWN))
+            return
+        if self._partial_bytes > self._options.max_reply_bytes:
+            self._refuse_reply()
+
+    def _answer(self, calls: deque[_Call], reply: Any) -> None:
+        call = calls[0]
+        batch = call.batch
+        replies = call.replies
+        if type(reply) not in PLAIN:
+            reply = to_resp2(command_name(batch[len(replies)]), reply)
+        replies.append(reply)
+        if len(replies) == len(batch):
+            calls.popleft()
+            self._in_flight -= len(batch)
+            self._stats.in_flight -= len(batch)
+            if not call.future.done():
+                call.future.set_result(replies)
+
+    def _push(self, reply: Any) -> None:
+        if isinstance(reply, StoreError):
+            # Said unasked ("max number of clients reached"), or instead of a push (NOPERM of a SUBSCRIBE).
+            self.close(reply)
+        elif self._on_push is not None and isinstance(reply, list):
+            self._on_push(cast("list[Any]", reply))
+        elif type(reply) is not PushNotification:
+            self.close(ProtocolError(f"{self.target} answered what was not asked", outcome=Outcome.UNKNOWN))
+
+    def _refuse_reply(self) -> None:
+        limit = self._options.max_reply_bytes
+        message = f"{self.target}: a reply is larger than REDIS_MAX_REPLY_BYTES, {limit} bytes"
+        if self._calls and not self._calls[0].future.done():
+            self._calls[0].future.set_exception(LimitExceeded(message, outcome=Outcome.APPLIED))
+        self.close(StoreUnavailable(f"{message}, of another call", outcome=Outcome.UNKNOWN))
+
+    def eof_received(self) -> bool:
+        """The server closes; so do we."""
+        return False
+
+    def pause_writing(self) -> None:
+        """The socket is behind: callers wait."""
+        self._writable = asyncio.Event()
+
+    def resume_writing(self) -> None:
+        """The socket has caught up."""
+        writable, self._writable = self._writable, None
+        if writable is not None:
+            writable.set()
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone, whoever closed it."""
+        detail = f": {exc}" if exc else ""
+        self.close(StoreUnavailable(f"{self.target}: the connection was lost{detail}", outcome=Outcome.UNKNOWN))
+        if not self._lost.done():
+            self._lost.set_result(None)
+
+    # --- its end ---
+
+    def close(self, error: StoreError | None = None) -> None:
+        """Close the socket and fail every call that waits: `not_sent` what never left, with `error` what did."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if error is None:
+            error = StoreUnavailable(f"{self.target}: the client was closed", outcome=Outcome.UNKNOWN)
+        self.error = error
+        unsent = len(self._calls) - self._unsent_calls
+        for place, call in enumerate(self._calls):
+            if not call.future.done():
+                outcome = error.outcome if place < unsent else Outcome.NOT_SENT
+                call.future.set_exception(type(error)(str(error), outcome=outcome))
+        self._stats.in_flight -= self._in_flight
+        self._in_flight = 0
+        self._calls.clear()
+        self._unsent.clear()
+        self.resume_writing()
+        # Not close(): that would wait for a peer that does not read.
+        self._socket.abort()
+
+    async def wait_closed(self) -> None:
+        """Until the socket is gone."""
+        await asyncio.shield(self._lost)
+
+    # --- deadlines: one timer a connection, at the earliest one ---
+
+    def _set_timer(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._loop.call_at(at, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        soonest = 0.0
+        for call in self._calls:
+            if not call.future.done():
+                if call.deadline <= now:
+                    call.future.set_exception(
+                        DeadlineExceeded(f"{self.target} did not answer in time", outcome=Outcome.UNKNOWN)
+                    )
+                elif not soonest or call.deadline < soonest:
+                    soonest = call.deadline
+        if not self._calls:
+            return
+        lost_at = max(self._calls[0].lost_at, self.last_received + self._options.command_timeout)
+        if lost_at <= now:
+            self.close(
+                DeadlineExceeded(
+                    f"{self.target} has been silent for {now - self.last_received:.1f} s", outcome=Outcome.UNKNOWN
+                )
+            )
+        else:
+            self._set_timer(min(soonest, lost_at) if soonest else lost_at)
+
+
+async def open_connection(
+    address: StoreAddress,
+    host: tuple[str, int],
+    options: LinkOptions,
+    stats: TransportStats,
+    on_push: Callable[[list[Any]], None] | None = None,
+) -> Connection:
+    """Open a socket and introduce ourselves: RESP3, user, name, database.
+
+    Args:
+        address: the store; its path if it is a unix socket.
+        host: host and port, otherwise.
+        options: bounds and timeouts.
+        stats: the transport's totals.
+        on_push: takes what the server sends unasked.
+
+    Raises:
+        StoreUnavailable: it cannot be reached, or not within the connect timeout; nothing was sent.
+        CredentialsRejected: it does not accept our user or password.
+    """
+    target = f"unix://{address.path}" if address.scheme == "unix" else f"{address.scheme}://{host[0]}:{host[1]}"
+    loop = asyncio.get_running_loop()
+
+    def protocol() -> Connection:
+        return Connection(target, options, stats, on_push)
+
+    connection: Connection | None = None
+    try:
+        async with asyncio.timeout(options.connect_timeout):
+            if address.scheme == "unix":
+                _, connection = await loop.create_unix_connection(protocol, address.path)
+            else:
+                name = host[0] if options.tls is not None else None
+                _, connection = await loop.create_connection(
+                    protocol, host[0], host[1], ssl=options.tls, server_hostname=name
+                )
+            await _introduce(connection, address, options)
+    except BaseException as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, TimeoutError):
+            raise DeadlineExceeded(f"{target}: no connection within {options.connect_timeout:g} s") from None
+        if isinstance(error, ssl.SSLError):
+            raise StoreUnavailable(f"{target}: TLS failed: {error.reason or error}") from error
+        if isinstance(error, OSError):
+            raise StoreUnavailable(f"{target}: {error.strerror or error}") from error
+        if isinstance(error, StoreError):
+            # Whatever became of the greeting, none of the caller's commands was sent.
+            raise type(error)(str(error)) from None
+        raise
+    return connection
+
+
+async def _introduce(connection: Connection, address: StoreAddress, options: LinkOptions) -> None:
+    password = address.password.reveal() if address.password is not None else None
+    user = address.username or "default"
+    auth: Command = () if password is None else ("AUTH", user, password)
+    (hello,) = await connection.call(
+        [("HELLO", 3, *auth, "SETNAME", options.client_name)], options.connect_timeout
+    )
+    if isinstance(hello, CommandError) and hello.code in {"ERR", "NOPROTO"}:
+        # A server or proxy without HELLO: RESP2, which differs in nothing that callers see.
+        connection.resp3 = False
+        steps: list[Command] = [("CLIENT", "SETNAME", options.client_name)]
+        if password is not None:
+            steps.insert(0, ("AUTH", user, password) if address.username else ("AUTH", password))
+        replies = await connection.call(steps, options.connect_timeout)
+        hello = replies[0] if password is not None else None
+    if isinstance(hello, StoreError):
+        raise hello
+    if address.database:
+        (selected,) = await connection.call([("SELECT", address.database)], options.connect_timeout)
+        if isinstance(selected, StoreError):
+            raise CredentialsRejected(f"{connection.target}: database {address.database}: {selected}")
+
+
+def keep_alive(link: socket.socket | None) -> None:
+    """Let the kernel find a dead peer within about 30 s, at no command's cost."""
+    if link is None or link.family == socket.AF_UNIX:
+        return
+    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, seconds in (("TCP_KEEPIDLE", 15), ("TCP_KEEPALIVE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, option):
+            link.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
