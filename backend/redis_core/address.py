@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis_core.errors import ConfigError
 from redis_core.secret import Secret
@@ -55,7 +55,9 @@ class StoreAddress:
         """The URL without user, password and path."""
         if self.scheme == "unix":
             return f"unix://{self.path}"
-        places = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
+        places = ",".join(
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts
+        )
         return f"{self.scheme}://{places}"
 
     def __str__(self) -> str:
@@ -127,13 +129,13 @@ def parse_address(variable: str, url: str) -> StoreAddress:
 
 
 def _unix(variable: str, shown: str, rest: str) -> StoreAddress:
-    split: SplitResult = urlsplit(f"unix://{rest}")
+    split = urlsplit(f"unix://{rest}")
     place, _, path = rest.partition("/")
     user_part, _, host = place.rpartition("@")
     if host or not path:
         raise ConfigError(variable, shown, "give an absolute path: unix:///run/redis.sock[?db=0]")
     username, colon, password = user_part.partition(":")
-    database = dict(item.partition("=")[::2] for item in split.query.split("&")).get("db", "")
+    database = parse_qs(split.query).get("db", [""])[0]
     return StoreAddress(
         scheme="unix",
         path="/" + unquote(path.partition("?")[0]),

@@ -160,13 +160,12 @@ async def get_redis() -> Client:
     if _Singleton.loop is not loop:
         _Singleton.client, _Singleton.opening, _Singleton.loop = None, None, loop
     if _Singleton.client is None:
-        if _Singleton.opening is None:
-            _Singleton.opening = loop.create_task(connect())
+        opening = _Singleton.opening = _Singleton.opening or loop.create_task(connect())
         try:
             # Shielded: one caller's cancellation does not cancel the others' connection.
-            _Singleton.client = await asyncio.shield(_Singleton.opening)
+            _Singleton.client = await asyncio.shield(opening)
         finally:
-            if _Singleton.opening is not None and _Singleton.opening.done():
+            if opening.done():
                 _Singleton.opening = None
     return _Singleton.client
 

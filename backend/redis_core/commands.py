@@ -32,7 +32,9 @@ class Commands(ABC):
         """Send a command and decode its reply."""
 
     @abstractmethod
-    def run(self, script: Script, keys: Sequence[str] = (), args: Sequence[Argument] = ()) -> Awaitable[Reply]:
+    def run(
+        self, script: Script, keys: Sequence[str] = (), args: Sequence[Argument] = ()
+    ) -> Awaitable[Reply]:
         """Run a Lua script atomically.
 
         Budget: 1 trip, 2 the first time a store sees it; 1 command and on Upstash also each inner one.
@@ -93,7 +95,12 @@ class Commands(ABC):
         return self._send(("RENAME", key, new), _ok)
 
     def scan(
-        self, cursor: int | bytes = 0, *, match: str | None = None, count: int | None = None, type: str | None = None
+        self,
+        cursor: int | bytes = 0,
+        *,
+        match: str | None = None,
+        count: int | None = None,
+        type: str | None = None,
     ) -> Awaitable[tuple[bytes, list[bytes]]]:
         """One step over the key space: the next cursor (`b"0"` at the end) and some keys."""
         command: list[Argument] = ["SCAN", cursor]
@@ -131,11 +138,11 @@ class Commands(ABC):
             only_if: `absent` (NX) or `present` (XX).
             keep_ttl: leave the key's expiry as it is.
         """
-        return self._send(_set_command(key, value, ex, px, only_if, keep_ttl), _ok)
+        return self._send(_set_command(key, value, ex, px, only_if, keep_ttl=keep_ttl), _ok)
 
     def getset(self, key: Key, value: Value, *, ex: int | None = None) -> Awaitable[bytes | None]:
         """Store a value and return the one before."""
-        return self._send((*_set_command(key, value, ex, None, None, False), "GET"), _as_it_is)
+        return self._send((*_set_command(key, value, ex, None, None, keep_ttl=False), "GET"), _as_it_is)
 
     def getdel(self, key: Key) -> Awaitable[bytes | None]:
         """Remove a key and return its value."""
@@ -276,9 +283,9 @@ class Commands(ABC):
         """Remove members; how many there were."""
         return self._send(("SREM", key, *members), int)
 
-    def smembers(self, key: Key) -> Awaitable[set[bytes]]:
+    def smembers(self, key: Key) -> Awaitable[frozenset[bytes]]:
         """All members."""
-        return self._send(("SMEMBERS", key), set[bytes])
+        return self._send(("SMEMBERS", key), frozenset[bytes])
 
     def sismember(self, key: Key, member: Value) -> Awaitable[bool]:
         """Whether it is a member."""
@@ -318,15 +325,29 @@ class Commands(ABC):
         return self._send(("ZCOUNT", key, low, high), int)
 
     def zrange(
-        self, key: Key, start: Value, stop: Value, *, by: Literal["rank", "score", "lex"] = "rank",
-        reverse: bool = False, offset: int = 0, count: int | None = None,
+        self,
+        key: Key,
+        start: Value,
+        stop: Value,
+        *,
+        by: Literal["rank", "score", "lex"] = "rank",
+        reverse: bool = False,
+        offset: int = 0,
+        count: int | None = None,
     ) -> Awaitable[list[bytes]]:
         """Members from start to stop, both included, by rank, score or name."""
         return self._send(_zrange_command(key, start, stop, by, reverse, offset, count), _as_it_is)
 
     def zrange_with_scores(
-        self, key: Key, start: Value, stop: Value, *, by: Literal["rank", "score"] = "rank",
-        reverse: bool = False, offset: int = 0, count: int | None = None,
+        self,
+        key: Key,
+        start: Value,
+        stop: Value,
+        *,
+        by: Literal["rank", "score"] = "rank",
+        reverse: bool = False,
+        offset: int = 0,
+        count: int | None = None,
     ) -> Awaitable[list[tuple[bytes, float]]]:
         """As `zrange`, each member with its score."""
         command = (*_zrange_command(key, start, stop, by, reverse, offset, count), "WITHSCORES")
@@ -425,6 +446,7 @@ def _set_command(
     ex: int | None,
     px: int | None,
     only_if: Literal["absent", "present"] | None,
+    *,
     keep_ttl: bool,
 ) -> Command:
     command: Command = ("SET", key, value)

@@ -24,7 +24,17 @@ Environment = Literal["development", "test", "production"]
 
 _BACKEND: Final = Path("backend")
 _URLS: Final = frozenset({"UPSTASH_REDIS_URL", "REDIS_URL"})
-_SECRETS: Final = frozenset({"UPSTASH_REDIS_TOKEN", "GATEWAY_TOKEN", "GATEWAY_READONLY_TOKEN"})
+_SECRETS: Final = frozenset(
+    {"UPSTASH_REDIS_TOKEN", "GATEWAY_TOKEN", "GATEWAY_READONLY_TOKEN", "SESSION_PEPPERS"}
+)
+
+
+def _state_folder() -> Path:
+    """Where this user's programs keep state: XDG's folder, or macOS' equivalent."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "raptorflow"
+    base = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "state") / "raptorflow"
 
 
 class Settings(BaseSettings):
@@ -52,6 +62,20 @@ class Settings(BaseSettings):
     """Seconds a cached value lives unless its region says otherwise."""
     redis_session_ttl: int = Field(default=86_400, ge=1)
     """Seconds a session lives after it was last used."""
+    session_absolute_ttl: int = Field(default=30 * 86_400, ge=1)
+    """Seconds a session lives at most, however much it is used."""
+    session_peppers: Secret | None = None
+    """Keys of the session tokens' MACs, `id:secret,id:secret`; the first makes new tokens, the others are still accepted.
+
+    An id is 1 to 16 of `a-z 0-9`, a secret at least 32 characters. Must be set in production. To rotate, put a new one in
+    front and take the old one away when `session_absolute_ttl` has passed. Removing one ends its sessions.
+    """
+    session_max_per_user: int = Field(default=0, ge=0, le=1_000)
+    """Most sessions one user may have in one workspace; 0 is no limit."""
+    session_at_max: Literal["evict-oldest", "refuse"] = "evict-oldest"
+    """What a login does when the user has as many: end the one used longest ago, or fail."""
+    session_cookie_insecure_localhost: bool = False
+    """Send the session cookie over plain http, for development on localhost. An error in production."""
     redis_max_connections: int = Field(default=50, ge=1, le=10_000)
     """Most HTTP requests to Upstash at once, and most connections for blocking commands over TCP."""
 
@@ -77,7 +101,7 @@ class Settings(BaseSettings):
     mock_redis_max_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
     """Most bytes that memory keeps before it evicts what expires first, or refuses."""
 
-    raptorflow_state_dir: Path = Field(default_factory=lambda: _state_folder())
+    raptorflow_state_dir: Path = Field(default_factory=_state_folder)
     """Folder of what this host keeps: the embedded store's data and socket."""
 
     raptorflow_host: str = "127.0.0.1"
@@ -103,12 +127,16 @@ class Settings(BaseSettings):
             ConfigError: a URL or its token is wrong or missing, or production names no store.
         """
         variable, url = (
-            ("UPSTASH_REDIS_URL", self.upstash_redis_url) if self.upstash_redis_url else ("REDIS_URL", self.redis_url)
+            ("UPSTASH_REDIS_URL", self.upstash_redis_url)
+            if self.upstash_redis_url
+            else ("REDIS_URL", self.redis_url)
         )
         if not url:
             if self.raptorflow_env == "production":
                 raise ConfigError(
-                    "UPSTASH_REDIS_URL", None, "in production set it (or REDIS_URL) to the store; see the README"
+                    "UPSTASH_REDIS_URL",
+                    None,
+                    "in production set it (or REDIS_URL) to the store; see the README",
                 )
             return None
         address = parse_address(variable, url)
@@ -130,11 +158,13 @@ def load_settings(**overrides: object) -> Settings:
     if os.environ.get("RAPTORFLOW_ENV", "").strip().lower() not in {"development", "test"}:
         files.append(_BACKEND / ".env.production")
     try:
-        settings = Settings(_env_file=files, **overrides)  # type: ignore[arg-type]
+        settings = Settings(_env_file=files, **overrides)  # type: ignore[arg-type, call-arg]
     except ValidationError as error:
         raise _config_error(error) from None
     except UnicodeDecodeError as error:
-        raise ConfigError(" or ".join(map(str, files)), "not UTF-8", f"save it as UTF-8 ({error.reason})") from None
+        raise ConfigError(
+            " or ".join(map(str, files)), "not UTF-8", f"save it as UTF-8 ({error.reason})"
+        ) from None
     if not settings.mock_redis:
         settings.store_address()
     return settings
@@ -149,11 +179,3 @@ def _config_error(error: ValidationError) -> ConfigError:
     elif variable in _URLS:
         value = redact_url(value)
     return ConfigError(variable, value, first["msg"][0].lower() + first["msg"][1:])
-
-
-def _state_folder() -> Path:
-    """Where this user's programs keep state: XDG's folder, or macOS' equivalent."""
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "raptorflow"
-    base = os.environ.get("XDG_STATE_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "state") / "raptorflow"

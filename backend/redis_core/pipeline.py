@@ -43,8 +43,10 @@ class Pending(Generic[T]):
         return self._decode(self._reply)
 
     def __await__(self) -> Generator[None, None, T]:
+        return self._value().__await__()
+
+    async def _value(self) -> T:
         return self.result()
-        yield  # pragma: no cover - what makes this a generator
 
 
 class Pipeline(Commands):
@@ -65,7 +67,9 @@ class Pipeline(Commands):
         execute: sends a batch; the client's, with its retries and deadline.
     """
 
-    def __init__(self, transport: Transport, execute: Callable[[Sequence[Command]], Awaitable[list[Reply]]]) -> None:
+    def __init__(
+        self, transport: Transport, execute: Callable[[Sequence[Command]], Awaitable[list[Reply]]]
+    ) -> None:
         self._transport = transport
         self._execute = execute
         self._commands: list[Command] = []

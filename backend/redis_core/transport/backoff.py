@@ -29,4 +29,5 @@ class Backoff:
         self._failures += 1
         if self._failures == 1:
             return 0.0
-        return self._random.uniform(0.5, 1) * min(self.MAX, self.BASE * 2 ** min(self._failures - 2, 10))
+        doubled: float = self.BASE * 2 ** min(self._failures - 2, 10)
+        return self._random.uniform(0.5, 1) * min(self.MAX, doubled)

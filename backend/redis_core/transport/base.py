@@ -24,7 +24,7 @@ Argument: TypeAlias = str | bytes | int | float
 Command: TypeAlias = tuple[Argument, ...]
 """A command as it is sent: its name first, in capitals."""
 
-Reply: TypeAlias = "bytes | int | None | list[Reply] | StoreError"
+Reply: TypeAlias = "bytes | int | list[Reply] | StoreError | None"
 """What a store answers; see the module's text for its shapes."""
 
 
@@ -59,6 +59,7 @@ class TransportStats:
     """What only this kind of transport can tell."""
 
 
+@runtime_checkable
 class Subscription(Protocol):
     """Messages as they come, until closed: an async iterator and an async context manager.
 

@@ -30,8 +30,8 @@ from redis_core.errors import (
 )
 from redis_core.transport.base import Command, Reply, TransportStats
 from redis_core.transport.refused import command_name
-from redis_core.transport.tls import tls_context
 from redis_core.transport.resp import PLAIN, pack, reply_reader, to_resp2
+from redis_core.transport.tls import tls_context
 
 if TYPE_CHECKING:
     from redis_core.address import StoreAddress
@@ -265,7 +265,7 @@ class Connection(asyncio.Protocol):
             # Said unasked ("max number of clients reached"), or instead of a push (NOPERM of a SUBSCRIBE).
             self.close(reply)
         elif self._on_push is not None and isinstance(reply, list):
-            self._on_push(cast("list[Any]", reply))
+            self._on_push(reply)
         elif type(reply) is not PushNotification:
             self.close(ProtocolError(f"{self.target} answered what was not asked", outcome=Outcome.UNKNOWN))
 
@@ -294,7 +294,9 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone, whoever closed it."""
         detail = f": {exc}" if exc else ""
-        self.close(StoreUnavailable(f"{self.target}: the connection was lost{detail}", outcome=Outcome.UNKNOWN))
+        self.close(
+            StoreUnavailable(f"{self.target}: the connection was lost{detail}", outcome=Outcome.UNKNOWN)
+        )
         if not self._lost.done():
             self._lost.set_result(None)
 
@@ -353,7 +355,8 @@ class Connection(asyncio.Protocol):
         if lost_at <= now:
             self.close(
                 DeadlineExceeded(
-                    f"{self.target} has been silent for {now - self.last_received:.1f} s", outcome=Outcome.UNKNOWN
+                    f"{self.target} has been silent for {now - self.last_received:.1f} s",
+                    outcome=Outcome.UNKNOWN,
                 )
             )
         else:
@@ -380,7 +383,9 @@ async def open_connection(
         StoreUnavailable: it cannot be reached, or not within the connect timeout; nothing was sent.
         CredentialsRejected: it does not accept our user or password.
     """
-    target = f"unix://{address.path}" if address.scheme == "unix" else f"{address.scheme}://{host[0]}:{host[1]}"
+    target = (
+        f"unix://{address.path}" if address.scheme == "unix" else f"{address.scheme}://{host[0]}:{host[1]}"
+    )
     loop = asyncio.get_running_loop()
 
     def protocol() -> Connection:
@@ -442,6 +447,11 @@ def keep_alive(link: socket.socket | None) -> None:
         return
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, seconds in (("TCP_KEEPIDLE", 15), ("TCP_KEEPALIVE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+    for option, seconds in (
+        ("TCP_KEEPIDLE", 15),
+        ("TCP_KEEPALIVE", 15),
+        ("TCP_KEEPINTVL", 5),
+        ("TCP_KEEPCNT", 3),
+    ):
         if hasattr(socket, option):
             link.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)

@@ -151,7 +151,12 @@ class SubscriptionRouter:
         self._by_pattern.clear()
 
     def _feeds(self) -> set[Feed]:
-        return {feed for table in (self._by_channel, self._by_pattern) for feeds in table.values() for feed in feeds}
+        return {
+            feed
+            for table in (self._by_channel, self._by_pattern)
+            for feeds in table.values()
+            for feed in feeds
+        }
 
 
 def _join(table: dict[bytes, list[Feed]], names: Iterable[str], feed: Feed) -> list[str]:

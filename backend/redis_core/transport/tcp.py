@@ -7,9 +7,9 @@ One more connection for long replies was tried and left out: see docs/design.md.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from redis_core.errors import (
     CommandError,
@@ -23,7 +23,7 @@ from redis_core.transport.backoff import Backoff
 from redis_core.transport.base import Command, Reply, Subscription, TransportStats
 from redis_core.transport.connection import Connection, LinkOptions, open_connection
 from redis_core.transport.refused import is_blocking, needs_look, refusal
-from redis_core.transport.tcp_subscription import SubscriptionLink
+from redis_core.transport.tcp_subscription import OnPush, SubscriptionLink
 
 if TYPE_CHECKING:
     from redis_core.address import StoreAddress
@@ -62,7 +62,7 @@ class TcpTransport:
         self._free: list[Connection] = []
         self._busy: set[Connection] = set()
         self._max_blocking = max_blocking
-        self._subscriptions = SubscriptionLink(lambda push: self._open(push), options, self.stats)
+        self._subscriptions = SubscriptionLink(self._open, options, self.stats)
 
     @classmethod
     def from_settings(cls, address: StoreAddress, settings: Settings) -> TcpTransport:
@@ -144,7 +144,9 @@ class TcpTransport:
                     else:
                         return connection, max(deadline - loop.time(), 0.001)
         except TimeoutError:
-            raise DeadlineExceeded(f"{self.target} was not ready within {seconds:g} s; nothing was sent") from None
+            raise DeadlineExceeded(
+                f"{self.target} was not ready within {seconds:g} s; nothing was sent"
+            ) from None
 
     async def _connect(self) -> Connection:
         """The shared connection, opened once whoever asks; refused without trying right after failures."""
@@ -160,7 +162,7 @@ class TcpTransport:
 
     async def _open_shared(self) -> Connection:
         try:
-            connection = await self._open(None)
+            connection = await self._open()
         except StoreError as error:
             self.stats.errors += 1
             self._last_error = error
@@ -173,10 +175,8 @@ class TcpTransport:
         finally:
             self._opening = None
 
-    async def _open(self, on_push: object) -> Connection:
-        return await open_connection(
-            self._address, self._host, self._options, self.stats, cast("None", on_push)
-        )
+    async def _open(self, on_push: OnPush | None = None) -> Connection:
+        return await open_connection(self._address, self._host, self._options, self.stats, on_push)
 
     async def _prove(self, connection: Connection) -> None:
         """Have a connection that was silent for long answer a PING; close it if it does not."""
@@ -206,7 +206,7 @@ class TcpTransport:
             return await connection.call([command], _BLOCK_FOR_EVER if timeout is None else timeout)
 
     @asynccontextmanager
-    async def _own_connection(self) -> AsyncIterator[Connection]:
+    async def _own_connection(self) -> AsyncGenerator[Connection]:
         if len(self._busy) >= self._max_blocking:
             raise StoreOverloaded(
                 f"{self.target}: {len(self._busy)} commands wait in the server, "
@@ -217,7 +217,7 @@ class TcpTransport:
         if connection is not None and connection.quiet():
             await self._prove(connection)
         if connection is None or connection.closed:
-            connection = await self._open(None)
+            connection = await self._open()
         self._busy.add(connection)
         try:
             yield connection

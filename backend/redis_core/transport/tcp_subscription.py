@@ -12,12 +12,13 @@ from redis_core.transport.base import Subscription, TransportStats
 from redis_core.transport.connection import Connection, LinkOptions
 from redis_core.transport.subscription import SubscriptionRouter
 
-__all__ = ["SubscriptionLink"]
+__all__ = ["OnPush", "SubscriptionLink"]
 
 _PING_EVERY: Final = 15.0
 """Seconds between PINGs: a listener that only waits would never notice a dead link."""
 
 OnPush = Callable[[list[Any]], None]
+"""Takes what the server sends unasked."""
 
 
 class SubscriptionLink:
@@ -30,7 +31,10 @@ class SubscriptionLink:
     """
 
     def __init__(
-        self, open_link: Callable[[OnPush], Awaitable[Connection]], options: LinkOptions, stats: TransportStats
+        self,
+        open_link: Callable[[OnPush], Awaitable[Connection]],
+        options: LinkOptions,
+        stats: TransportStats,
     ) -> None:
         self._open_link = open_link
         self._options = options
@@ -104,7 +108,9 @@ class SubscriptionLink:
         lost = asyncio.ensure_future(connection.wait_closed())
         confirmed = asyncio.gather(*waiting)
         try:
-            await asyncio.wait({lost, confirmed}, timeout=self._options.command_timeout, return_when="FIRST_COMPLETED")
+            await asyncio.wait(
+                {lost, confirmed}, timeout=self._options.command_timeout, return_when="FIRST_COMPLETED"
+            )
             if confirmed.done():
                 confirmed.result()
             elif lost.done():
@@ -115,9 +121,9 @@ class SubscriptionLink:
             lost.cancel()
             confirmed.cancel()
             await asyncio.gather(lost, confirmed, return_exceptions=True)
-            for word, names in ((b"subscribe", channels), (b"psubscribe", patterns)):
+            for kind, names in ((b"subscribe", channels), (b"psubscribe", patterns)):
                 for name in names:
-                    self._confirmations.pop((word, name.encode()), None)
+                    self._confirmations.pop((kind, name.encode()), None)
 
     async def _keep(self) -> None:
         """Watch the link; when it is lost, restore it and tell the feeds that messages may be missing."""
@@ -165,5 +171,3 @@ class SubscriptionLink:
             future = self._confirmations.get((kind, push[1]))
             if future is not None and not future.done():
                 future.set_result(None)
-
-

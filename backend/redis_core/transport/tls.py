@@ -22,14 +22,18 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=settings.redis_tls_ca)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError("REDIS_TLS_CA", str(settings.redis_tls_ca), f"name a PEM file of authorities ({error})") from None
+        raise ConfigError(
+            "REDIS_TLS_CA", str(settings.redis_tls_ca), f"name a PEM file of authorities ({error})"
+        ) from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if settings.redis_tls_cert is not None:
         try:
             context.load_cert_chain(settings.redis_tls_cert, settings.redis_tls_key)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(
-                "REDIS_TLS_CERT", str(settings.redis_tls_cert), f"name PEM files of a certificate and its key ({error})"
+                "REDIS_TLS_CERT",
+                str(settings.redis_tls_cert),
+                f"name PEM files of a certificate and its key ({error})",
             ) from None
     if not settings.redis_tls_verify:
         context.check_hostname = False
