@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, cast
 
 from redis_core.commands import Commands
 from redis_core.errors import NoScript, StoreError, StoreUnavailable
@@ -19,7 +19,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "close_redis", "connect", "get_redis"]
 
+_KEPT_HANDLES: Final = 10_000
+"""Workspace handles kept for reuse; they hold nothing that cannot be made again."""
+
 T = TypeVar("T")
+S = TypeVar("S", bound="Service")
+
+
+class Service(Protocol):
+    """What a client keeps one of, and closes with itself."""
+
+    async def aclose(self) -> None:
+        """End its tasks. Idempotent."""
+        ...
 
 
 class Client(Commands):
@@ -31,13 +43,28 @@ class Client(Commands):
 
     Args:
         transport: the store.
+        settings: what services take their defaults from; the environment's unless given.
         timeout: seconds a call may take, its retry included; None takes the transport's default for each try.
     """
 
-    def __init__(self, transport: Transport, *, timeout: float | None = None) -> None:
+    def __init__(
+        self, transport: Transport, settings: Settings | None = None, *, timeout: float | None = None
+    ) -> None:
         self.transport = transport
+        self._settings = settings
         self._timeout = timeout
         self._retries = RetryBudget()
+        self._services: dict[Callable[[Client], Service], Service] = {}
+        self._workspaces: dict[str, Workspace] = {}
+
+    @property
+    def settings(self) -> Settings:
+        """What services take their defaults from."""
+        if self._settings is None:
+            from redis_core.config import load_settings  # noqa: PLC0415 - pydantic costs 0.2 s that few of us need
+
+            self._settings = load_settings()
+        return self._settings
 
     @property
     def mode(self) -> str:
@@ -51,9 +78,22 @@ class Client(Commands):
 
     def within(self, seconds: float) -> Client:
         """This client with another deadline: `await redis.within(0.05).get(key)`."""
-        view = Client(self.transport, timeout=seconds)
+        view = Client(self.transport, self._settings, timeout=seconds)
         view._retries = self._retries
+        view._services = self._services
+        view._workspaces = self._workspaces
         return view
+
+    def service(self, kind: Callable[[Client], S]) -> S:
+        """The one instance of a service on this client: made at first use, closed with it.
+
+        Args:
+            kind: the service's class.
+        """
+        service = self._services.get(kind)
+        if service is None:
+            service = self._services[kind] = kind(self)
+        return cast("S", service)
 
     def workspace(self, workspace: str) -> Workspace:
         """The handle of one tenant, through which all its keys are made.
@@ -61,10 +101,16 @@ class Client(Commands):
         Raises:
             InvalidKey: the id may not name a workspace.
         """
-        # The one import from above, listed in the import contract: the handle is made of the services of floor 4.
-        from redis_core.workspace import Workspace  # noqa: PLC0415
+        handle = self._workspaces.get(workspace)
+        if handle is None:
+            # The one import from above, listed in the import contract: the handle is made of the services of floor 4.
+            from redis_core.workspace import Workspace  # noqa: PLC0415
 
-        return Workspace(self, workspace)
+            handle = Workspace(self, workspace)
+            if len(self._workspaces) >= _KEPT_HANDLES:
+                self._workspaces.clear()
+            self._workspaces[workspace] = handle
+        return handle
 
     def pipeline(self) -> Pipeline:
         """Commands that are sent together, in order, each with its own result. Budget: 1 trip."""
@@ -87,6 +133,10 @@ class Client(Commands):
 
     async def aclose(self) -> None:
         """Let go of the store. Idempotent."""
+        services = list(self._services.values())
+        self._services.clear()
+        for service in services:
+            await service.aclose()
         await self.transport.aclose()
 
     async def __aenter__(self) -> Self:
@@ -137,7 +187,8 @@ async def connect(settings: Settings | None = None, **overrides: object) -> Clie
     from redis_core.config import load_settings  # noqa: PLC0415 - pydantic costs 0.2 s that `import redis_core` need not
     from redis_core.transport.factory import open_transport  # noqa: PLC0415 - as are the transports' libraries
 
-    return Client(await open_transport(settings if settings is not None else load_settings(**overrides)))
+    chosen = settings if settings is not None else load_settings(**overrides)
+    return Client(await open_transport(chosen), chosen)
 
 
 class _Singleton:
@@ -159,15 +210,17 @@ async def get_redis() -> Client:
     loop = asyncio.get_running_loop()
     if _Singleton.loop is not loop:
         _Singleton.client, _Singleton.opening, _Singleton.loop = None, None, loop
-    if _Singleton.client is None:
-        opening = _Singleton.opening = _Singleton.opening or loop.create_task(connect())
-        try:
-            # Shielded: one caller's cancellation does not cancel the others' connection.
-            _Singleton.client = await asyncio.shield(opening)
-        finally:
-            if opening.done():
-                _Singleton.opening = None
-    return _Singleton.client
+    if _Singleton.client is not None:
+        return _Singleton.client
+    opening = _Singleton.opening = _Singleton.opening or loop.create_task(connect())
+    try:
+        # Shielded: one caller's cancellation does not cancel the others' connection.
+        client = await asyncio.shield(opening)
+    finally:
+        if opening.done():
+            _Singleton.opening = None
+    _Singleton.client = client
+    return client
 
 
 async def close_redis() -> None:

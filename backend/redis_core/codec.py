@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
@@ -53,6 +53,10 @@ class Codec(Generic[T]):
 
 
 @lru_cache(maxsize=1024)
+def _codec(type_: object) -> Codec[Any]:
+    return Codec(cast("type[Any]", type_))
+
+
 def codec_for(type_: type[T]) -> Codec[T]:
     """The codec of a type, made once."""
-    return Codec(type_)
+    return _codec(type_)

@@ -6,6 +6,14 @@
     ├── ConfigError                a setting is wrong: says which, its value, what to do
     ├── InvalidKey                 an id or key part that may not become a key; nothing was sent
     ├── CodecError                 bytes that do not decode to the type asked for
+    ├── LoadError                  a cached value could not be loaded, and there is none to serve instead
+    │   ├── LoadTimeout            the loader took longer than its region allows
+    │   └── LoadCancelled          the loader was cancelled from within
+    ├── SessionError               a session does not allow what was asked; the stored one is unchanged
+    │   ├── SessionGone            it was logged out, revoked or has expired meanwhile
+    │   ├── SessionTooLarge        its data would pass the limit of bytes or fields
+    │   ├── TooManySessions        the user has as many as allowed, and the policy is to refuse
+    │   └── StaleAuthentication    the last authentication is too long ago for this
     └── StoreError                 the store did not do what was asked
         ├── StoreUnavailable       it could not be reached, or went away        (unreachable)
         │   ├── DeadlineExceeded   it did not answer in time
@@ -38,15 +46,23 @@ __all__ = [
     "InvalidKey",
     "Kind",
     "LimitExceeded",
+    "LoadCancelled",
+    "LoadError",
+    "LoadTimeout",
     "NoScript",
     "Outcome",
     "PermissionDenied",
     "ProtocolError",
     "RedisCoreError",
+    "SessionError",
+    "SessionGone",
+    "SessionTooLarge",
+    "StaleAuthentication",
     "StoreError",
     "StoreOverloaded",
     "StoreReadOnly",
     "StoreUnavailable",
+    "TooManySessions",
     "TransactionAborted",
     "WrongType",
     "error_from_reply",
@@ -101,6 +117,47 @@ class InvalidKey(RedisCoreError, ValueError):
 
 class CodecError(RedisCoreError, ValueError):
     """Bytes that do not decode to the type asked for."""
+
+
+class LoadError(RedisCoreError):
+    """A cached value could not be loaded; a loader's own error is raised as it is."""
+
+
+class LoadTimeout(LoadError):
+    """The loader took longer than its region allows."""
+
+
+class LoadCancelled(LoadError):
+    """The loader was cancelled from within; callers are not."""
+
+
+class SessionError(RedisCoreError):
+    """A session does not allow what was asked; what is stored is unchanged."""
+
+
+class SessionGone(SessionError):
+    """The session was logged out, revoked or has expired since it was read: nothing was written."""
+
+
+class SessionTooLarge(SessionError):
+    """The session's data would pass the limit of bytes or of fields: nothing was written."""
+
+
+class TooManySessions(SessionError):
+    """The user has as many sessions as the policy allows, and it is to refuse."""
+
+
+class StaleAuthentication(SessionError):
+    """The session's last authentication is longer ago than what was asked allows; ask for it again.
+
+    Args:
+        message: what was asked, and how long ago the authentication is.
+        max_age: seconds that would have been allowed.
+    """
+
+    def __init__(self, message: str, *, max_age: float) -> None:
+        super().__init__(message)
+        self.max_age = max_age
 
 
 class StoreError(RedisCoreError):
@@ -200,6 +257,7 @@ _BY_CODE: dict[str, type[StoreError]] = {
     "EXECABORT": TransactionAborted,
     "NOAUTH": CredentialsRejected,
     "WRONGPASS": CredentialsRejected,
+    "DENIED": CredentialsRejected,
     "LOADING": StoreUnavailable,
     "BUSY": StoreUnavailable,
     "CLUSTERDOWN": StoreUnavailable,

@@ -17,15 +17,18 @@ from typing import Final
 from redis_core.errors import InvalidKey
 
 __all__ = [
+    "CACHE_BUS",
     "FAMILIES",
     "MAX_PART_BYTES",
     "PRE_LOGIN_WORKSPACE",
     "Family",
     "WorkspaceKeys",
+    "canary_key",
     "check_part",
     "check_workspace_id",
     "family_of",
     "rate_key",
+    "session_epoch_key",
     "workspace_of",
 ]
 
@@ -52,7 +55,7 @@ class Family:
     owner: str
     """The module that writes it."""
     type: str
-    """Its Redis type: string, hash, list, set, zset or stream."""
+    """Its Redis type: string, hash, list, set, zset or stream; `any` where the application decides."""
     ttl: str
     """The rule for its expiry, or why it has none."""
     purpose: str
@@ -67,14 +70,74 @@ _PREFIX: Final = "ws:{"
 
 FAMILIES: Final[tuple[Family, ...]] = (
     Family(
+        name="session",
+        pattern="ws:{<workspace>}:session:<MAC of the token>",
+        owner="session",
+        type="hash",
+        ttl="REDIS_SESSION_TTL and 1/24 of it, at most the session's absolute end and that; 15 s for a pointer",
+        purpose="one session: its times, user, device, and a field for each of the application's",
+    ),
+    Family(
+        name="session-index",
+        pattern="ws:{<workspace>}:session-index:<user>",
+        owner="session",
+        type="zset",
+        ttl="as the session of the user that may live longest",
+        purpose="a user's sessions by their end, for the device page, the cap and revocation",
+    ),
+    Family(
+        name="session-epoch",
+        pattern="ws:{<workspace>}:session-epoch",
+        owner="session",
+        type="string",
+        ttl="longer than any session that it ends",
+        purpose="set when all sessions of the workspace were revoked: those of an older epoch are dead",
+    ),
+    Family(
+        name="cache",
+        pattern="ws:{<workspace>}:cache:<region>:<key>",
+        owner="cache",
+        type="string",
+        ttl="the region's TTL and the time it may be served stale",
+        purpose="one cached value in its envelope",
+    ),
+    Family(
+        name="cache-lease",
+        pattern="ws:{<workspace>}:cache-lease:<region>:<key>",
+        owner="cache",
+        type="string",
+        ttl="the region's lease, renewed while the load runs",
+        purpose="who loads this value now; a deletion takes it away, which fences the fill",
+    ),
+    Family(
+        name="gen",
+        pattern="ws:{<workspace>}:gen[:<region>|:tag:<tag>]",
+        owner="cache",
+        type="string",
+        ttl="30 days after it was last set; a value of an unknown generation is a miss",
+        purpose="generations: a value of another one than the present is a miss, so a flush is one command",
+    ),
+    Family(
+        name="app",
+        pattern="ws:{<workspace>}:app:<...>",
+        owner="the application",
+        type="any",
+        ttl="the application's",
+        purpose='what the application keeps itself, through `workspace.keys.key("app", ...)`',
+    ),
+    Family(
         name="sys",
         pattern="sys:<name>",
         owner="redis_core",
         type="string",
-        ttl="seconds; the epoch none",
-        purpose="the fleet's own: health canaries, the store's epoch",
+        ttl="seconds; the store's epoch none, a user's longer than any session that it ends",
+        purpose="the fleet's own: health canaries, the store's epoch, the epochs of users whose sessions were all revoked",
     ),
 )
+
+
+CACHE_BUS: Final = "sys:cache-bus"
+"""The stream, or channel, by which processes tell one another what they changed in the cache."""
 
 
 def check_workspace_id(workspace: str) -> str:
@@ -95,8 +158,8 @@ def check_part(part: str) -> str:
     """The part itself, if it may stand between two colons of a key.
 
     Raises:
-        InvalidKey: it is empty, longer than 512 bytes, or has one of `: { } * ? [ ] \\`, white space or a
-            character that does not print.
+        InvalidKey: it is empty, longer than 512 bytes, or has a colon, brace, bracket, asterisk, question mark, backslash,
+            white space or a character that does not print.
     """
     if _PLAIN_PART.fullmatch(part) is not None:
         return part
@@ -167,6 +230,24 @@ def rate_key(subject: str, endpoint: str) -> str:
     """
     template = endpoint.replace("{", "<").replace("}", ">")
     return f"rate:{check_part(subject)}:{check_part(template)}"
+
+
+def canary_key(name: str) -> str:
+    """The key or channel of one health check: `sys:canary:<name>`.
+
+    Raises:
+        InvalidKey: the name may not stand in a key.
+    """
+    return f"sys:canary:{check_part(name)}"
+
+
+def session_epoch_key(key_id: str, tag: str) -> str:
+    """The key of one user's session epoch, over all workspaces: `sys:session-epoch:<pepper's id>:<user's tag>`.
+
+    Raises:
+        InvalidKey: a part may not stand in a key.
+    """
+    return f"sys:session-epoch:{check_part(key_id)}:{check_part(tag)}"
 
 
 def workspace_of(key: str) -> str | None:

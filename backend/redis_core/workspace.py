@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+from redis_core.cache import Cache
 from redis_core.keys import WorkspaceKeys
 
 if TYPE_CHECKING:
@@ -13,7 +15,7 @@ __all__ = ["Workspace"]
 
 
 class Workspace:
-    """One workspace on one store; made by `Client.workspace()`, cheap, without state of its own.
+    """One workspace on one store, made by `Client.workspace()`. It holds nothing that cannot be made again.
 
     Args:
         client: the store's client.
@@ -23,8 +25,6 @@ class Workspace:
         InvalidKey: the id may not name a workspace.
     """
 
-    __slots__ = ("client", "keys")
-
     def __init__(self, client: Client, workspace: str) -> None:
         self.client = client
         self.keys = WorkspaceKeys(workspace)
@@ -33,6 +33,11 @@ class Workspace:
     def id(self) -> str:
         """The workspace's id."""
         return self.keys.workspace
+
+    @cached_property
+    def cache(self) -> Cache:
+        """What this workspace has cached."""
+        return Cache(self.client, self.keys)
 
     def __repr__(self) -> str:
         return f"Workspace({self.id!r})"

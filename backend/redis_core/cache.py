@@ -1,0 +1,274 @@
+"""The cache of one workspace: memory, then the store, then the loader, as one call.
+
+What holds whatever happens (docs/cache.md shows each on a time line):
+
+- a key is loaded once at a time, over all processes; the load belongs to the cache, so a caller that goes away harms nobody;
+- a value read before a deletion is never stored after it, and never answers who asks after it;
+- a flush is one number and is seen by every process at once;
+- what is wrong with the store or with a stored value costs time, never an error to who reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
+
+from redis_core.cache_engine import CacheEngine
+from redis_core.cache_load import BatchLoader, Loader, Loads
+from redis_core.cache_region import TTL, CacheEntry, CacheRegion, Fresh
+from redis_core.cache_store import Stored
+from redis_core.cache_tiers import CacheTiers, Found
+from redis_core.errors import InvalidKey
+
+if TYPE_CHECKING:
+    from redis_core.client import Client
+    from redis_core.keys import WorkspaceKeys
+    from redis_core.workspace import Workspace
+
+__all__ = ["TTL", "Cache", "CacheEntry", "CacheRegion", "Fresh", "cached"]
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+_MAX_FREQUENCY = 3  # of a hit counter: S3-FIFO has two bits
+
+
+class Cache:
+    """One workspace's cache, reached as `ws.cache`.
+
+    Args:
+        client: the store.
+        keys: the workspace's key names.
+        engine: what this process has of the cache; the client's own unless given.
+    """
+
+    def __init__(self, client: Client, keys: WorkspaceKeys, *, engine: CacheEngine | None = None) -> None:
+        self._engine = engine or client.service(CacheEngine)
+        self._tiers = CacheTiers(client, keys, self._engine)
+        self._loads = Loads(self._tiers, lambda: client.settings.redis_default_ttl)
+        self._client = client
+        # What a hit in memory needs, at hand.
+        self._monotonic = self._tiers.monotonic
+        self._backplane = self._engine.backplane
+        self._by_region = self._tiers.share.by_region
+
+    # --- reading ---
+
+    async def get(self, region: CacheRegion[T], key: str, *, tags: Sequence[str] = ()) -> T | None:
+        """The value, or None if it is not cached or is a remembered absence. Budget: memory 0, store 1 command.
+
+        Args:
+            region: what kind of value.
+            key: which one.
+            tags: those it was stored with.
+        """
+        entries = self._by_region.get(region)
+        if entries is not None:
+            entry = entries.get(key)
+            if entry is not None and region.shared and not entry.failed:
+                now = self._monotonic()
+                if now < entry.fresh_until and now < self._backplane.live_until:
+                    if entry.frequency < _MAX_FREQUENCY:
+                        entry.frequency += 1
+                    region.figures.memory_hits += 1
+                    return cast("T | None", entry.value)
+        found = await self.get_entry(region, key, tags=tags)
+        return None if found is None else found.value
+
+    async def get_entry(
+        self, region: CacheRegion[T], key: str, *, tags: Sequence[str] = ()
+    ) -> CacheEntry[T | None] | None:
+        """As `get`, with the value's age, the tier that had it and whether it is stale; None if it is not cached."""
+        self._engine.listen()
+        entry = self._tiers.in_memory(region, key)
+        if entry is not None and self._tiers.may_serve(entry):
+            return self._tiers.hit(region, (entry, "memory"))
+        found = (await self._loads.fetch_many(region, [key], None, tags)).get(key)
+        return None if found is None else self._tiers.hit(region, found)
+
+    async def get_or_load(
+        self, region: CacheRegion[T], key: str, load: Loader[T], *, tags: Sequence[str] = ()
+    ) -> T:
+        """The value, loaded if it is not cached.
+
+        Budget: memory 0; store 1 command; loading 1 to look, 1 for the lease, 4 to store.
+
+        Args:
+            region: what kind of value.
+            key: which one; given to the loader.
+            load: makes it. Its errors are the caller's, unless there is a value that fail-safe may serve; they are not cached.
+            tags: names by which it can be invalidated together with others; the same at every call.
+
+        Raises:
+            LoadTimeout: the load took longer than the region's `hard_timeout`.
+        """
+        entries = self._by_region.get(region)
+        if entries is not None:
+            entry = entries.get(key)
+            if entry is not None and region.shared and not entry.failed:
+                now = self._monotonic()
+                if now < entry.refresh_at and now < self._backplane.live_until:
+                    if entry.frequency < _MAX_FREQUENCY:
+                        entry.frequency += 1
+                    region.figures.memory_hits += 1
+                    return cast("T", entry.value)
+        return (await self.get_entry_or_load(region, key, load, tags=tags)).value
+
+    async def get_entry_or_load(
+        self, region: CacheRegion[T], key: str, load: Loader[T], *, tags: Sequence[str] = ()
+    ) -> CacheEntry[T]:
+        """As `get_or_load`, with the value's age, the tier that had it and whether it is stale."""
+        self._engine.listen()
+        tiers = self._tiers
+        entry = tiers.in_memory(region, key)
+        if entry is not None and (tiers.may_serve(entry) or tiers.may_serve_stale(region, entry)):
+            if self._monotonic() >= entry.refresh_at:
+                self._loads.flight(region, key, load, tags, entry)
+            return cast("CacheEntry[T]", tiers.hit(region, (entry, "memory")))
+        flight = self._loads.flight(region, key, load, tags, entry)
+        if entry is not None and region.soft_timeout is not None:
+            done, _ = await asyncio.wait({flight}, timeout=region.soft_timeout)
+            if not done:
+                return cast("CacheEntry[T]", tiers.hit(region, (entry, "memory")))
+        return cast("CacheEntry[T]", tiers.hit(region, await asyncio.shield(flight)))
+
+    async def get_many(
+        self,
+        region: CacheRegion[T],
+        keys: Sequence[str],
+        load_many: BatchLoader[T] | None = None,
+        *,
+        tags: Sequence[str] = (),
+    ) -> dict[str, T]:
+        """Several values; what is missing is loaded by one call of `load_many`, or left out without it.
+
+        Budget: 1 command to look, whatever the number of keys; loading 1 a key for its lease and 4 to store it, in 2 trips.
+        """
+        self._engine.listen()
+        tiers = self._tiers
+        found: dict[str, Found] = {}
+        for key in dict.fromkeys(keys):
+            entry = tiers.in_memory(region, key)
+            if entry is not None and tiers.may_serve(entry):
+                found[key] = entry, "memory"
+        missing = [key for key in dict.fromkeys(keys) if key not in found]
+        if missing:
+            work = self._loads.fetch_many(region, missing, load_many, tags)
+            found |= await asyncio.shield(self._engine.spawn(work, f"cache {region.name}[]"))
+        values = {key: tiers.hit(region, found[key]).value for key in keys if key in found}
+        return {key: value for key, value in values.items() if value is not None}
+
+    # --- writing and invalidating ---
+
+    async def set(
+        self,
+        region: CacheRegion[T],
+        key: str,
+        value: T | None,
+        *,
+        ttl: float | None = None,
+        tags: Sequence[str] = (),
+    ) -> None:
+        """Store a value that the caller knows to be right. Budget: 4 commands, 2 trips.
+
+        Args:
+            region: what kind of value.
+            key: which one.
+            value: the value; None remembers an absence.
+            ttl: seconds; None takes the region's.
+            tags: names by which it can be invalidated together with others.
+
+        Raises:
+            CodecError: the value cannot be stored.
+            StoreError: the store did not take it.
+        """
+        self._engine.listen()
+        tiers, engine = self._tiers, self._engine
+        seconds = ttl or region.ttl or self._client.settings.redis_default_ttl
+        payload = None if value is None else region.codec.encode(value)
+        stored = Stored(tiers.new_envelope(region, seconds, engine.clock.now(), 0), payload)
+        engine.changed(tiers.workspace, region.name, (key,))
+        fence = engine.fence(tiers.place(region, key))
+        await tiers.store.write(region, key, tags, stored.envelope, payload)
+        undisturbed = engine.fence(tiers.place(region, key)) == fence
+        # Again: a read that began before the write and ended after the first of these may have kept the value before.
+        engine.changed(tiers.workspace, region.name, (key,))
+        if undisturbed:
+            tiers.keep(region, tiers.entry(region, key, value, stored, tags))
+
+    async def delete(self, region: CacheRegion[Any], key: str) -> None:
+        """Remove a value everywhere; a load under way will not bring the old one back. Budget: 2 commands, 1 trip."""
+        await self.delete_many(region, [key])
+
+    async def delete_many(self, region: CacheRegion[Any], keys: Sequence[str]) -> None:
+        """As `delete`, for several keys. Budget: 2 commands, 1 trip, whatever their number."""
+        if keys:
+            self._engine.changed(self._tiers.workspace, region.name, tuple(keys))
+            await self._tiers.store.delete(region, keys)
+            self._engine.changed(self._tiers.workspace, region.name, tuple(keys))
+
+    async def flush(self, region: CacheRegion[Any] | None = None) -> None:
+        """Make every value of a region, or of the workspace, a miss, however many. Budget: 2 commands, 1 trip."""
+        name = "" if region is None else region.name
+        self._engine.flushed(self._tiers.workspace, name)
+        await self._tiers.store.flush(region)
+        self._engine.flushed(self._tiers.workspace, name)
+
+    async def flush_tag(self, tag: str) -> None:
+        """Make every value that carries a tag a miss, however many. Budget: 2 commands, 1 trip."""
+        self._engine.flushed(self._tiers.workspace, tag=tag)
+        await self._tiers.store.flush_tag(tag)
+        self._engine.flushed(self._tiers.workspace, tag=tag)
+
+
+def cached(
+    region: CacheRegion[T], *, key: Callable[..., str] | None = None
+) -> Callable[
+    [Callable[Concatenate[Workspace, P], Awaitable[T]]], Callable[Concatenate[Workspace, P], Awaitable[T]]
+]:
+    """Cache what an async function returns, by its arguments, in the workspace it is given first.
+
+    ::
+
+        @cached(profiles)
+        async def profile(ws: Workspace, user_id: str) -> Profile: ...
+
+    Args:
+        region: what kind of value it returns.
+        key: makes the key of the arguments after the workspace; by default they must be text or numbers, and are joined by `|`.
+    """
+
+    def decorate(
+        function: Callable[Concatenate[Workspace, P], Awaitable[T]],
+    ) -> Callable[Concatenate[Workspace, P], Awaitable[T]]:
+        signature = inspect.signature(function)
+
+        def key_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+            if key is not None:
+                return key(*args, **kwargs)
+            if kwargs:
+                bound = signature.bind(None, *args, **kwargs)
+                args = tuple(bound.arguments.values())[1:]
+            for value in args:
+                if type(value) not in {str, int}:
+                    raise InvalidKey(
+                        f"{function.__qualname__}: a {type(value).__name__} makes no cache key; give key="
+                    )
+            return "|".join(map(str, args))
+
+        @functools.wraps(function)
+        async def wrapper(workspace: Workspace, /, *args: P.args, **kwargs: P.kwargs) -> T:
+            one = args[0] if len(args) == 1 and not kwargs else None
+            name = one if type(one) is str and key is None else key_of(args, kwargs)
+
+            def load(_: str) -> Awaitable[T]:
+                return function(workspace, *args, **kwargs)
+
+            return await workspace.cache.get_or_load(region, name, load)
+
+        return wrapper
+
+    return decorate

@@ -1,0 +1,210 @@
+"""The tier in this process: bounded by entries and bytes, shared fairly between workspaces.
+
+Eviction is S3-FIFO (Yang et al., SOSP 2023): a small queue for newcomers, a main queue for what was read again, and a ghost
+list of keys that left the small queue lately. A hit only raises a counter, nothing moves. It resists scans and follows
+shifting demand better than LRU and LFU do (docs/cache.md has the ratios).
+
+Each workspace has queues of its own. When the tier is full, the workspace that holds most above its fair share gives way, so
+one that fills the tier cannot evict the others; while there is room, anybody may use it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Final
+
+__all__ = ["MemoryEntry", "MemoryTier", "WorkspaceShare"]
+
+_SMALL_PART: Final = 0.1
+"""Part of a workspace's entries that are newcomers: the paper's tenth."""
+_MAX_FREQUENCY: Final = 3
+"""A hit counter's end: two bits in the paper."""
+ENTRY_OVERHEAD: Final = 320
+"""Bytes an entry costs besides key and value, estimated with sys.getsizeof on CPython 3.11."""
+_SLACK: Final = 64
+"""Places of gone entries that a queue may hold however small it is."""
+_CANDIDATES: Final = 8
+"""Workspaces looked at to find one that holds more than its share: more would cost more than it finds."""
+
+
+class MemoryEntry:
+    """One value in memory. Times are of the monotonic clock, in seconds."""
+
+    __slots__ = (
+        "created", "expires", "failed", "frequency", "fresh_until", "kept_until", "key", "refresh_at", "region", "size", "tags",
+        "value",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        region: object,
+        key: str,
+        value: Any,
+        size: int,
+        *,
+        created: float,
+        fresh_until: float,
+        expires: float,
+        kept_until: float,
+        refresh_at: float,
+        tags: tuple[str, ...] = (),
+    ) -> None:
+        self.region = region
+        self.key = key
+        self.value = value
+        """The object itself, or its bytes where callers must not share one."""
+        self.size = size + len(key) + ENTRY_OVERHEAD
+        self.created = created
+        self.fresh_until = fresh_until
+        """Until when memory answers with it: its TTL, or less where the region bounds its time in memory."""
+        self.expires = expires
+        """The end of its TTL."""
+        self.kept_until = kept_until
+        """The end of the time it may be served stale."""
+        self.refresh_at = refresh_at
+        """When a read should renew it behind the caller's back: before its TTL, with early refresh."""
+        self.failed = False
+        """Whether it is served because loading a new one failed."""
+        self.tags = tags
+        self.frequency = 0
+
+
+class WorkspaceShare:
+    """One workspace's entries and their queues."""
+
+    __slots__ = ("_ghosts", "_main", "_small", "by_region", "bytes", "count", "tier")
+
+    def __init__(self, tier: MemoryTier) -> None:
+        self.tier = tier
+        self.by_region: dict[object, dict[str, MemoryEntry]] = {}
+        self.bytes = 0
+        self.count = 0
+        self._small: deque[MemoryEntry] = deque()
+        self._main: deque[MemoryEntry] = deque()
+        self._ghosts: dict[tuple[object, str], None] = {}
+
+    def put(self, entry: MemoryEntry) -> None:
+        """Keep an entry, over the one of the same key."""
+        entries = self.by_region.setdefault(entry.region, {})
+        before = entries.get(entry.key)
+        entries[entry.key] = entry
+        if before is not None:
+            self._account(-1, -before.size)
+            entry.frequency = before.frequency
+            self._main.append(entry)
+        elif (ghost := (entry.region, entry.key)) in self._ghosts:
+            del self._ghosts[ghost]
+            self._main.append(entry)
+        else:
+            self._small.append(entry)
+        self._account(1, entry.size)
+        if len(self._small) + len(self._main) > 2 * self.count + _SLACK:
+            self._compact()
+        self.tier.make_room(self)
+
+    def remove(self, region: object, key: str) -> None:
+        """Forget an entry. Its place in the queues is skipped when it comes up."""
+        entries = self.by_region.get(region)
+        entry = entries.pop(key, None) if entries else None
+        if entry is not None:
+            self._account(-1, -entry.size)
+
+    def flush(self, region: object | None = None) -> None:
+        """Forget all entries of a region, or all."""
+        gone = list(self.by_region.values()) if region is None else [self.by_region.get(region, {})]
+        for entries in gone:
+            self._account(-len(entries), -sum(entry.size for entry in entries.values()))
+            # Emptied, not replaced: a handle may hold the dict.
+            entries.clear()
+        if region is None:
+            self._small.clear()
+            self._main.clear()
+            self._ghosts.clear()
+
+    def flush_tag(self, tag: str) -> None:
+        """Forget the entries that carry a tag."""
+        for region, entries in self.by_region.items():
+            for key in [key for key, entry in entries.items() if tag in entry.tags]:
+                self.remove(region, key)
+
+    def evict_one(self) -> None:
+        """Let the least useful entry go."""
+        while self.count:
+            small_turn = self._small and (len(self._small) >= self.count * _SMALL_PART or not self._main)
+            entry = self._small.popleft() if small_turn else self._main.popleft()
+            if self.by_region[entry.region].get(entry.key) is not entry:
+                continue  # removed or replaced meanwhile
+            if small_turn:
+                if entry.frequency > 0:
+                    entry.frequency = 0
+                    self._main.append(entry)
+                    continue
+                self._remember(entry)
+            elif entry.frequency > 0:
+                entry.frequency = min(entry.frequency, _MAX_FREQUENCY) - 1
+                self._main.append(entry)
+                continue
+            self.remove(entry.region, entry.key)
+            return
+
+    def _compact(self) -> None:
+        """Take out the places of entries that were removed or replaced, which nothing else does while there is room."""
+        for queue in (self._small, self._main):
+            living = [entry for entry in queue if self.by_region[entry.region].get(entry.key) is entry]
+            queue.clear()
+            queue.extend(living)
+
+    def _remember(self, entry: MemoryEntry) -> None:
+        self._ghosts[entry.region, entry.key] = None
+        while len(self._ghosts) > max(self.count, 1):
+            del self._ghosts[next(iter(self._ghosts))]
+
+    def _account(self, count: int, size: int) -> None:
+        self.count += count
+        self.bytes += size
+        self.tier.count += count
+        self.tier.bytes += size
+
+
+class MemoryTier:
+    """All entries of this process.
+
+    Args:
+        max_entries: most entries at once.
+        max_bytes: most bytes, estimated.
+    """
+
+    def __init__(self, max_entries: int = 100_000, max_bytes: int = 128 * 1024 * 1024) -> None:
+        self.max_entries = max_entries
+        self.max_bytes = max_bytes
+        self.count = 0
+        self.bytes = 0
+        self._shares: dict[str, WorkspaceShare] = {}
+        self._turn: deque[str] = deque()
+
+    def share(self, workspace: str) -> WorkspaceShare:
+        """The entries of one workspace, made at first use."""
+        share = self._shares.get(workspace)
+        if share is None:
+            share = self._shares[workspace] = WorkspaceShare(self)
+            self._turn.append(workspace)
+        return share
+
+    def flush(self) -> None:
+        """Forget everything: what was missed is not known."""
+        for share in self._shares.values():
+            share.flush()
+
+    def make_room(self, newcomer: WorkspaceShare) -> None:
+        """Evict until the bounds hold, from whoever holds most among the newcomer and some others."""
+        while self.count > self.max_entries or self.bytes > self.max_bytes:
+            self._fullest(newcomer).evict_one()
+
+    def _fullest(self, newcomer: WorkspaceShare) -> WorkspaceShare:
+        fullest = newcomer
+        for _ in range(min(_CANDIDATES, len(self._turn))):
+            self._turn.rotate(-1)
+            share = self._shares[self._turn[0]]
+            if share.bytes > fullest.bytes:
+                fullest = share
+        return fullest

@@ -1,0 +1,279 @@
+"""The tier in the store: one workspace's values, generations and leases, and what each operation costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from redis_core.cache_backplane import Change
+from redis_core.cache_envelope import Envelope, EnvelopeKeys, open_envelope, seal_envelope
+from redis_core.cache_region import CacheRegion
+from redis_core.errors import CodecError
+from redis_core.script import load_script
+from redis_core.transport.base import Command, Reply
+
+if TYPE_CHECKING:
+    from redis_core.cache_backplane import Backplane
+    from redis_core.client import Client
+    from redis_core.clock import Clock
+    from redis_core.keys import WorkspaceKeys
+
+__all__ = ["CacheStore", "Snapshot", "Stored"]
+
+READ_TIMEOUT: Final = 0.25
+"""Seconds a read of the store may take before the cache does without it."""
+_TAG_GENERATION_TTL: Final = 30 * 86_400
+"""Seconds a tag's generation lives: tags are as many as the things they name, so they must end."""
+_TIME_BASED: Final = 10**12
+"""Generations start at the time in milliseconds; one below this was lost and counted up from nothing."""
+
+_FILL: Final = load_script("cache_fill")
+_LEASE: Final = load_script("cache_lease")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A value as it was found: its envelope, and its payload or None for a remembered absence."""
+
+    envelope: Envelope
+    payload: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One read of the store: what was there, and the generations it must be of."""
+
+    generations: tuple[int | None, ...]
+    """Of the workspace, the region and its tags; None where there is none yet."""
+    stored: Mapping[str, Stored]
+    """What was found by key, of the present generations, fresh or stale."""
+    corrupt: int = 0
+    """How many did not open."""
+
+
+class CacheStore:
+    """One workspace's cache in the store.
+
+    Args:
+        client: the store.
+        keys: the workspace's key names.
+        backplane: makes the command that tells other processes.
+        envelope_keys: to encrypt regions that ask for it.
+        clock: the time.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        keys: WorkspaceKeys,
+        backplane: Backplane,
+        envelope_keys: EnvelopeKeys | None,
+        clock: Clock,
+    ) -> None:
+        self._client = client
+        self._keys = keys
+        self._backplane = backplane
+        self._envelope_keys = envelope_keys
+        self._clock = clock
+        self._generation = keys.key("gen")
+        # Across nodes a batch has no order, and the others may not be told before it is done.
+        self._in_two_trips = client.mode == "cluster"
+
+    def value_key(self, region: CacheRegion[Any], key: str) -> str:
+        """Where a value is."""
+        return self._keys.key("cache", region.name, key)
+
+    def lease_key(self, region: CacheRegion[Any], key: str) -> str:
+        """Where the lease of its load is."""
+        return self._keys.key("cache-lease", region.name, key)
+
+    def _generation_keys(self, region: CacheRegion[Any], tags: Sequence[str]) -> list[str]:
+        names = [self._generation, self._keys.key("gen", region.name)]
+        return names + [self._keys.key("gen", "tag", tag) for tag in tags]
+
+    # --- reading ---
+
+    async def read(
+        self, region: CacheRegion[Any], keys: Sequence[str], tags: Sequence[str], within: float = READ_TIMEOUT
+    ) -> Snapshot:
+        """Values and generations. Budget: 1 command, whatever the number of keys.
+
+        Raises:
+            StoreError: the store did not answer in time.
+        """
+        names = [self.value_key(region, key) for key in keys]
+        generation_keys = self._generation_keys(region, tags)
+        replies = await self._client.within(within).mget(*names, *generation_keys)
+        generations = tuple(None if reply is None else int(reply) for reply in replies[len(names) :])
+        stored: dict[str, Stored] = {}
+        corrupt = 0
+        now = self._clock.now() * 1000
+        for key, name, data in zip(keys, names, replies, strict=False):
+            if data is None:
+                continue
+            try:
+                envelope, payload = open_envelope(data, name, keys=self._envelope_keys)
+            except CodecError:
+                corrupt += 1
+                continue
+            if (
+                envelope.generations == generations
+                and envelope.version == region.version
+                and envelope.created + envelope.kept > now
+            ):
+                stored[key] = Stored(envelope, payload)
+        return Snapshot(generations, stored, corrupt)
+
+    # --- loading under a lease ---
+
+    async def acquire(
+        self,
+        region: CacheRegion[Any],
+        keys: Sequence[str],
+        tags: Sequence[str],
+        snapshot: Snapshot,
+        token: str,
+    ) -> tuple[tuple[int, ...], list[str]]:
+        """Leases for the loads of these keys. Budget: 1 command a key, 1 trip.
+
+        Where a generation is missing it is made, for 1 command each and 1 more.
+
+        Returns:
+            The generations to store under, and the keys whose lease is ours.
+        """
+        names = self._generation_keys(region, tags)
+        milliseconds = max(1, int(region.lease * 1000))
+        batch = self._client.within(READ_TIMEOUT).pipeline()
+        now = int(self._clock.now() * 1000)
+        for place, (name, generation) in enumerate(zip(names, snapshot.generations, strict=True)):
+            if generation is None:
+                is_tag = place > 1
+                batch.set(name, now, ex=_TAG_GENERATION_TTL if is_tag else None, only_if="absent")
+        made = batch.mget(*names) if len(batch) else None
+        leases = [
+            batch.set(self.lease_key(region, key), token, px=milliseconds, only_if="absent") for key in keys
+        ]
+        await batch.send()
+        if made is None:
+            generations = cast("tuple[int, ...]", snapshot.generations)
+        else:
+            generations = tuple(int(reply or 0) for reply in await made)
+        return generations, [key for key, lease in zip(keys, leases, strict=True) if await lease]
+
+    async def fill(
+        self, region: CacheRegion[Any], values: Mapping[str, tuple[Envelope, bytes | None]], token: str
+    ) -> dict[str, bool]:
+        """Store loaded values whose lease still stands, and wake who waits. Budget: 4 commands a value, 1 trip.
+
+        Where others wait, 1 more command for all of them.
+
+        Returns:
+            By key, whether it was stored: a deletion meanwhile refuses it.
+        """
+        batch = self._client.pipeline()
+        replies = {}
+        for key, (envelope, payload) in values.items():
+            name = self.value_key(region, key)
+            data = self._seal(region, name, envelope, payload)
+            replies[key] = batch.run(
+                _FILL, [self.lease_key(region, key), name], [token, data, max(1, envelope.kept)]
+            )
+        await batch.send()
+        results = {key: await reply for key, reply in replies.items()}
+        awaited = tuple(key for key, result in results.items() if result == 2)  # noqa: PLR2004 - as the script says
+        if awaited:
+            await self._client.execute(*self._announce(region.name, awaited))
+        return {key: bool(result) for key, result in results.items()}
+
+    async def renew(self, region: CacheRegion[Any], key: str, token: str) -> bool:
+        """Keep a lease while its load runs. Budget: 3 commands. False if it is gone."""
+        return bool(await self._lease(region, key, "renew", token, int(region.lease * 1000)))
+
+    async def release(self, region: CacheRegion[Any], key: str, token: str) -> None:
+        """Give a lease back whose load failed, and let who waits try. Budget: 3 commands."""
+        await self._lease(region, key, "release", token, 0)
+
+    async def wait(self, region: CacheRegion[Any], key: str) -> bool:
+        """Ask to be woken when a lease's load is stored. Budget: 3 commands. False if there is no lease any more."""
+        return bool(await self._lease(region, key, "wait", "", 0))
+
+    async def _lease(self, region: CacheRegion[Any], key: str, what: str, token: str, ms: int) -> Reply:
+        return await self._client.run(_LEASE, [self.lease_key(region, key)], [what, token, ms])
+
+    # --- writing and invalidating ---
+
+    async def write(
+        self,
+        region: CacheRegion[Any],
+        key: str,
+        tags: Sequence[str],
+        envelope: Envelope,
+        payload: bytes | None,
+    ) -> None:
+        """Store a value that the caller knows to be right. Budget: 4 commands, 2 trips."""
+        snapshot = await self.read(region, (), tags)
+        generations: tuple[int | None, ...] = snapshot.generations
+        if None in generations:
+            generations, _ = await self.acquire(region, (), tags, snapshot, "")
+        sealed = Envelope(
+            envelope.created,
+            envelope.load,
+            envelope.fresh,
+            envelope.kept,
+            region.version,
+            cast("tuple[int, ...]", generations),
+        )
+        name = self.value_key(region, key)
+        await self._change(
+            [
+                ("SET", name, self._seal(region, name, sealed, payload), "PX", max(1, envelope.kept)),
+                ("UNLINK", self.lease_key(region, key)),
+            ],
+            self._announce(region.name, (key,)),
+        )
+
+    async def delete(self, region: CacheRegion[Any], keys: Sequence[str]) -> None:
+        """Remove values, and the leases of loads that began before. Budget: 2 commands, 1 trip."""
+        names = [name for key in keys for name in (self.value_key(region, key), self.lease_key(region, key))]
+        await self._change([("UNLINK", *names)], self._announce(region.name, tuple(keys)))
+
+    async def flush(self, region: CacheRegion[Any] | None) -> None:
+        """Make every value of a region, or of the workspace, a miss. Budget: 2 commands, 1 trip."""
+        name = self._generation if region is None else self._keys.key("gen", region.name)
+        await self._next_generation(name, self._announce("" if region is None else region.name))
+
+    async def flush_tag(self, tag: str) -> None:
+        """Make every value that carries a tag a miss. Budget: 2 commands, 1 trip."""
+        await self._next_generation(self._keys.key("gen", "tag", tag), self._announce("", tag=tag))
+
+    async def _next_generation(self, name: str, announcement: Command) -> None:
+        replies = await self._change([("INCR", name)], announcement)
+        generation = replies[0]
+        if isinstance(generation, int) and generation < _TIME_BASED:
+            # It was lost, or never made: start at the time, never at 1, which was somebody's once.
+            await self._client.incr(name, int(self._clock.now() * 1000))
+
+    async def _change(self, commands: list[Command], announcement: Command) -> list[Any]:
+        batch = self._client.pipeline()
+        for command in commands:
+            batch.execute(*command)
+        if self._in_two_trips:
+            replies = await batch.send()
+            await self._client.execute(*announcement)
+        else:
+            batch.execute(*announcement)
+            replies = await batch.send()
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    def _announce(self, region: str, keys: tuple[str, ...] = (), tag: str = "") -> Command:
+        return self._backplane.announce(
+            Change(self._backplane.origin, self._keys.workspace, region, keys, tag)
+        )
+
+    def _seal(self, region: CacheRegion[Any], name: str, envelope: Envelope, payload: bytes | None) -> bytes:
+        keys = self._envelope_keys if region.encrypt else None
+        return seal_envelope(envelope, payload, name, compress_above=region.compress_above, keys=keys)

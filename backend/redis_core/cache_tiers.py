@@ -1,0 +1,188 @@
+"""Memory and store of one workspace as one: what is found in either becomes a memory entry, kept only if nothing changed."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from logging import DEBUG
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+from redis_core.cache_engine import CacheEngine, Place
+from redis_core.cache_envelope import Envelope
+from redis_core.cache_memory import MemoryEntry
+from redis_core.cache_region import CacheEntry, CacheRegion, RegionFigures
+from redis_core.cache_store import CacheStore, Snapshot, Stored
+from redis_core.errors import CodecError, StoreError
+from redis_core.log import get_logger
+
+if TYPE_CHECKING:
+    from redis_core.client import Client
+    from redis_core.keys import WorkspaceKeys
+
+__all__ = ["CacheTiers", "Found"]
+
+T = TypeVar("T")
+
+Found = tuple[MemoryEntry, str]
+"""A value and the tier that had it: `memory`, `store` or `loader`."""
+
+_RANDOM: Final = random.Random()  # noqa: S311 - jitter is no secret
+_LOG: Final = get_logger("redis_core.cache")
+
+
+class CacheTiers:
+    """One workspace's values in this process and in the store.
+
+    Args:
+        client: the store.
+        keys: the workspace's key names.
+        engine: what this process has of the cache.
+    """
+
+    def __init__(self, client: Client, keys: WorkspaceKeys, engine: CacheEngine) -> None:
+        self.workspace = keys.workspace
+        self.engine = engine
+        self.monotonic = engine.clock.monotonic
+        self.share = engine.memory.share(keys.workspace)
+        self.store = CacheStore(client, keys, engine.backplane, engine.envelope_keys, engine.clock)
+
+    def place(self, region: CacheRegion[Any], key: str) -> Place:
+        """Where a value belongs, over all workspaces."""
+        return self.workspace, region.name, key
+
+    def figures(self, region: CacheRegion[Any]) -> RegionFigures:
+        """The region's figures in this process."""
+        return region.figures
+
+    # --- memory ---
+
+    def in_memory(self, region: CacheRegion[Any], key: str) -> MemoryEntry | None:
+        """What memory has of this value, be it stale."""
+        entry = self.share.by_region.get(region, {}).get(key)
+        return entry if entry is not None and self.monotonic() < entry.kept_until else None
+
+    def may_serve(self, entry: MemoryEntry) -> bool:
+        """Whether memory may answer with this without asking: it is fresh, and no change can have been missed."""
+        return self.monotonic() < min(entry.fresh_until, self.engine.backplane.live_until)
+
+    def may_serve_stale(self, region: CacheRegion[Any], entry: MemoryEntry) -> bool:
+        """Whether a value past its TTL is served at once while it is renewed behind the caller's back."""
+        now = self.monotonic()
+        return (
+            entry.expires
+            <= now
+            < min(entry.expires + region.stale_while_revalidate, self.engine.backplane.live_until)
+        )
+
+    def keep(self, region: CacheRegion[Any], entry: MemoryEntry) -> None:
+        """Keep a value in memory, if the region wants that and changes to it are heard of."""
+        if region.memory_ttl > 0 and self.monotonic() < self.engine.backplane.live_until:
+            self.share.put(entry)
+
+    # --- the store ---
+
+    async def read(
+        self, region: CacheRegion[Any], keys: Sequence[str], tags: Sequence[str], within: float
+    ) -> Snapshot | None:
+        """One look at the store; None, counted and logged, if it does not answer."""
+        try:
+            snapshot = await self.store.read(region, keys, tags, within)
+        except StoreError as error:
+            self.store_failed(region, error)
+            return None
+        if snapshot.corrupt:
+            self._corrupt(region, snapshot.corrupt)
+        return snapshot
+
+    def store_failed(self, region: CacheRegion[Any], error: StoreError) -> None:
+        """The store did not do its part; the cache goes on without it."""
+        self.figures(region).store_errors += 1
+        _LOG.warning("cache store failed", workspace=self.workspace, region=region.name, error=str(error))
+
+    def _corrupt(self, region: CacheRegion[Any], count: int) -> None:
+        self.figures(region).corrupt += count
+        _LOG.warning("cache entry does not open", workspace=self.workspace, region=region.name, count=count)
+
+    # --- entries ---
+
+    def entry_from(
+        self, region: CacheRegion[Any], key: str, stored: Stored, tags: Sequence[str]
+    ) -> MemoryEntry | None:
+        """A memory entry of what the store had; None, counted, if the value does not decode."""
+        try:
+            value = None if stored.payload is None else region.codec.decode(stored.payload)
+        except CodecError:
+            self._corrupt(region, 1)
+            return None
+        return self.entry(region, key, value, stored, tags)
+
+    def entry(
+        self, region: CacheRegion[Any], key: str, value: object, stored: Stored, tags: Sequence[str]
+    ) -> MemoryEntry:
+        """A memory entry of a value and its stored form."""
+        envelope = stored.envelope
+        now = self.monotonic()
+        created = now - max(0.0, self.engine.clock.now() - envelope.created / 1000)
+        expires = created + envelope.fresh / 1000
+        # XFetch: the longer a load takes, the earlier somebody renews it, with odds that rise towards the TTL.
+        early = envelope.load / 1000 * region.early_refresh * -math.log(1 - _RANDOM.random())
+        fresh_until = min(expires, now + region.memory_ttl)
+        return MemoryEntry(
+            region,
+            key,
+            value if region.shared else stored.payload,
+            len(stored.payload or b""),
+            created=created,
+            fresh_until=fresh_until,
+            expires=expires,
+            kept_until=created + envelope.kept / 1000,
+            refresh_at=min(fresh_until, expires - early),
+            tags=tuple(tags),
+        )
+
+    def value(self, region: CacheRegion[T], entry: MemoryEntry) -> T | None:
+        """The value itself, or a copy of the caller's own where it could be changed."""
+        if region.shared or entry.value is None:
+            return cast("T | None", entry.value)
+        return region.codec.decode(entry.value)
+
+    def hit(self, region: CacheRegion[T], found: Found) -> CacheEntry[T | None]:
+        """Count and log a hit, and hand the value out."""
+        entry, tier = found
+        now = self.monotonic()
+        stale = entry.failed or now >= entry.expires
+        figures = self.figures(region)
+        if stale:
+            figures.stale_hits += 1
+        elif tier == "store":
+            figures.store_hits += 1
+        elif tier == "memory":
+            figures.memory_hits += 1
+            entry.frequency = min(entry.frequency + 1, 3)
+        if tier != "loader" and _LOG.isEnabledFor(DEBUG):
+            _LOG.debug(
+                "Redis HIT",
+                workspace=self.workspace,
+                region=region.name,
+                tier=tier,
+                **({"stale": True} if stale else {}),
+            )
+        return CacheEntry(self.value(region, entry), tier, max(0.0, now - entry.created), stale)
+
+    def miss(self, region: CacheRegion[Any]) -> None:
+        """Count and log a miss."""
+        self.figures(region).misses += 1
+        _LOG.debug("Redis MISS", workspace=self.workspace, region=region.name, tier="store")
+
+    def new_envelope(self, region: CacheRegion[Any], ttl: float, created: float, load: float) -> Envelope:
+        """The times of a value that was just loaded, its generations not known yet. All in seconds."""
+        fresh = region.with_jitter(ttl)
+        return Envelope(
+            created=int(created * 1000),
+            load=int(load * 1000),
+            fresh=max(1, int(fresh * 1000)),
+            kept=max(1, int((fresh + region.stale_for) * 1000)),
+            version=region.version,
+            generations=(),
+        )
