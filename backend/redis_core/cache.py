@@ -16,11 +16,11 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
-from redis_core.cache_engine import CacheEngine
-from redis_core.cache_load import BatchLoader, Loader, Loads
-from redis_core.cache_region import TTL, CacheEntry, CacheRegion, Fresh
-from redis_core.cache_store import Stored
-from redis_core.cache_tiers import CacheTiers, Found
+from redis_core.caching.engine import CacheEngine
+from redis_core.caching.load import BatchLoader, Loader, Loads
+from redis_core.caching.region import TTL, CacheEntry, CacheRegion, Fresh
+from redis_core.caching.store import Stored
+from redis_core.caching.tiers import CacheTiers, Found
 from redis_core.errors import InvalidKey
 
 if TYPE_CHECKING:
@@ -265,7 +265,7 @@ def cached(
             name = one if type(one) is str and key is None else key_of(args, kwargs)
 
             def load(_: str) -> Awaitable[T]:
-                return function(workspace, *args, **kwargs)
+                return function(workspace, *args, **kwargs)  # pyright: ignore[reportCallIssue] - it loses P in a nested function
 
             return await workspace.cache.get_or_load(region, name, load)
 

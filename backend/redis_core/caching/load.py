@@ -23,10 +23,10 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from redis_core.cache_memory import MemoryEntry
-from redis_core.cache_region import CacheRegion, Fresh
-from redis_core.cache_store import READ_TIMEOUT, Snapshot, Stored
-from redis_core.cache_tiers import CacheTiers, Found
+from redis_core.caching.memory import MemoryEntry
+from redis_core.caching.region import CacheRegion, Fresh
+from redis_core.caching.store import READ_TIMEOUT, Snapshot, Stored
+from redis_core.caching.tiers import CacheTiers, Found
 from redis_core.errors import LoadCancelled, LoadTimeout, StoreError
 from redis_core.log import get_logger
 
@@ -322,7 +322,9 @@ class Loads:
     ) -> tuple[MemoryEntry, Stored | None]:
         """The entry of a loaded value, and what to store of it: nothing if it is not to be cached."""
         if isinstance(made, Fresh):
-            value, ttl = cast("Fresh[T]", made).value, made.ttl
+            fresh = cast("Fresh[T]", made)
+            value: T | None = fresh.value
+            ttl = fresh.ttl
         else:
             value = made
             ttl = region.negative_ttl if value is None else region.ttl or self._default_ttl()

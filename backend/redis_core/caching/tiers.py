@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from logging import DEBUG
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from redis_core.cache_engine import CacheEngine, Place
-from redis_core.cache_envelope import Envelope
-from redis_core.cache_memory import MemoryEntry
-from redis_core.cache_region import CacheEntry, CacheRegion, RegionFigures
-from redis_core.cache_store import CacheStore, Snapshot, Stored
+from redis_core.caching.engine import CacheEngine, Place
+from redis_core.caching.envelope import Envelope
+from redis_core.caching.memory import MemoryEntry
+from redis_core.caching.region import CacheEntry, CacheRegion, RegionFigures
+from redis_core.caching.store import CacheStore, Snapshot, Stored
 from redis_core.errors import CodecError, StoreError
 from redis_core.log import get_logger
 

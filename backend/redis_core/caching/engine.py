@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from redis_core.cache_backplane import Change, open_backplane
-from redis_core.cache_envelope import EnvelopeKeys
-from redis_core.cache_memory import MemoryTier
+from redis_core.caching.backplane import Change, open_backplane
+from redis_core.caching.envelope import EnvelopeKeys
+from redis_core.caching.memory import MemoryTier
 from redis_core.clock import SYSTEM_CLOCK, Clock
 from redis_core.log import get_logger
 

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from redis_core.cache_backplane import Change
-from redis_core.cache_envelope import Envelope, EnvelopeKeys, open_envelope, seal_envelope
-from redis_core.cache_region import CacheRegion
+from redis_core.caching.backplane import Change
+from redis_core.caching.envelope import Envelope, EnvelopeKeys, open_envelope, seal_envelope
+from redis_core.caching.region import CacheRegion
 from redis_core.errors import CodecError
 from redis_core.script import load_script
 from redis_core.transport.base import Command, Reply
 
 if TYPE_CHECKING:
-    from redis_core.cache_backplane import Backplane
+    from redis_core.caching.backplane import Backplane
     from redis_core.client import Client
     from redis_core.clock import Clock
     from redis_core.keys import WorkspaceKeys
