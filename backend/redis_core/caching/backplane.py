@@ -126,10 +126,12 @@ class StreamBackplane(_Listener):
 
     async def _catch_up(self, last: str | None) -> str:
         """Where to read on: what is there now at the start; the last id seen, if the stream still reaches back to it."""
+        asked = self._clock.monotonic()
         newest = await self._client.xrevrange(CACHE_BUS, count=1)
         newest_id = newest[0][0].decode() if newest else "0-0"
         if last is None:
             self._forget()
+            self.live_until = asked + LEASE
             return newest_id
         oldest = await self._client.xrange(CACHE_BUS, count=1)
         oldest_id = oldest[0][0].decode() if oldest else "0-0"
