@@ -110,6 +110,14 @@ FAMILIES: Final[tuple[Family, ...]] = (
         purpose="who loads this value now; a deletion takes it away, which fences the fill",
     ),
     Family(
+        name="cache-index",
+        pattern="ws:{<workspace>}:cache-index:<model>",
+        owner="cache",
+        type="stream",
+        ttl="as the answers of the semantic cache it belongs to",
+        purpose="embeddings of the questions that were asked of a model lately",
+    ),
+    Family(
         name="gen",
         pattern="ws:{<workspace>}:gen[:<region>|:tag:<tag>]",
         owner="cache",
