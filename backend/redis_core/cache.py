@@ -199,22 +199,23 @@ class Cache:
         if undisturbed:
             tiers.keep(region, tiers.entry(region, key, value, stored, tags))
 
-    async def delete(self, region: CacheRegion[Any], key: str) -> None:
+    async def delete(self, region: CacheRegion[Any] | str, key: str) -> None:
         """Remove a value everywhere; a load under way will not bring the old one back. Budget: 2 commands, 1 trip."""
         await self.delete_many(region, [key])
 
-    async def delete_many(self, region: CacheRegion[Any], keys: Sequence[str]) -> None:
+    async def delete_many(self, region: CacheRegion[Any] | str, keys: Sequence[str]) -> None:
         """As `delete`, for several keys. Budget: 2 commands, 1 trip, whatever their number."""
         if keys:
-            self._engine.changed(self._tiers.workspace, region.name, tuple(keys))
-            await self._tiers.store.delete(region, keys)
-            self._engine.changed(self._tiers.workspace, region.name, tuple(keys))
+            name = _name(region)
+            self._engine.changed(self._tiers.workspace, name, tuple(keys))
+            await self._tiers.store.delete(name, keys)
+            self._engine.changed(self._tiers.workspace, name, tuple(keys))
 
-    async def flush(self, region: CacheRegion[Any] | None = None) -> None:
+    async def flush(self, region: CacheRegion[Any] | str | None = None) -> None:
         """Make every value of a region, or of the workspace, a miss, however many. Budget: 2 commands, 1 trip."""
-        name = "" if region is None else region.name
+        name = "" if region is None else _name(region)
         self._engine.flushed(self._tiers.workspace, name)
-        await self._tiers.store.flush(region)
+        await self._tiers.store.flush(name)
         self._engine.flushed(self._tiers.workspace, name)
 
     async def flush_tag(self, tag: str) -> None:
@@ -222,6 +223,10 @@ class Cache:
         self._engine.flushed(self._tiers.workspace, tag=tag)
         await self._tiers.store.flush_tag(tag)
         self._engine.flushed(self._tiers.workspace, tag=tag)
+
+
+def _name(region: CacheRegion[Any] | str) -> str:
+    return region if isinstance(region, str) else region.name
 
 
 def cached(

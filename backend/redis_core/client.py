@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, cast
 
-from redis_core.commands import Commands
+from redis_core.commands import Commands, Key
 from redis_core.errors import NoScript, StoreError, StoreUnavailable
+from redis_core.keys import cache_address
 from redis_core.pipeline import Pipeline, Transaction
 from redis_core.retry import RetryBudget, may_repeat
 from redis_core.script import Script
@@ -111,6 +112,26 @@ class Client(Commands):
                 self._workspaces.clear()
             self._workspaces[workspace] = handle
         return handle
+
+    def delete(self, *keys: Key) -> Awaitable[int]:
+        """Remove keys; how many there were.
+
+        The manual's addresses of the cache are understood: `cache:acme:*` flushes that workspace's cache, `cache:acme:profile:*`
+        one region of it, `cache:acme:profile:42` removes one value, wherever they are kept. Each counts as one.
+        Budget: 1 command; 2 for each such address.
+        """
+        addresses = [address for key in keys if (address := cache_address(key)) is not None]
+        return self._delete_cached(keys, addresses) if addresses else super().delete(*keys)
+
+    async def _delete_cached(self, keys: Sequence[Key], addresses: Sequence[tuple[str, str, str]]) -> int:
+        for workspace, region, key in addresses:
+            cache = self.workspace(workspace).cache
+            if key:
+                await cache.delete(region, key)
+            else:
+                await cache.flush(region or None)
+        others = [key for key in keys if cache_address(key) is None]
+        return len(addresses) + (await super().delete(*others) if others else 0)
 
     def pipeline(self) -> Pipeline:
         """Commands that are sent together, in order, each with its own result. Budget: 1 trip."""

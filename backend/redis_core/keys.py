@@ -23,6 +23,7 @@ __all__ = [
     "PRE_LOGIN_WORKSPACE",
     "Family",
     "WorkspaceKeys",
+    "cache_address",
     "canary_key",
     "check_part",
     "check_workspace_id",
@@ -126,6 +127,22 @@ FAMILIES: Final[tuple[Family, ...]] = (
         purpose="generations: a value of another one than the present is a miss, so a flush is one command",
     ),
     Family(
+        name="rate",
+        pattern="rate:<subject>:<endpoint>[:<form>.<period>]",
+        owner="rate_limit",
+        type="string",
+        ttl="until none of its windows counts any more, set by the command that writes it",
+        purpose="what a user, address or everyone was admitted at one endpoint; with form and period on the economy plan",
+    ),
+    Family(
+        name="rate",
+        pattern="ws:{<workspace>}:rate:<endpoint>[:<form>.<period>]",
+        owner="rate_limit",
+        type="string",
+        ttl="until none of its windows counts any more, set by the command that writes it",
+        purpose="what all users of the workspace together were admitted at one endpoint",
+    ),
+    Family(
         name="app",
         pattern="ws:{<workspace>}:app:<...>",
         owner="the application",
@@ -143,6 +160,8 @@ FAMILIES: Final[tuple[Family, ...]] = (
     ),
 )
 
+
+_CACHE_ADDRESS: Final = "cache:"
 
 CACHE_BUS: Final = "sys:cache-bus"
 """The stream, or channel, by which processes tell one another what they changed in the cache."""
@@ -256,6 +275,26 @@ def session_epoch_key(key_id: str, tag: str) -> str:
         InvalidKey: a part may not stand in a key.
     """
     return f"sys:session-epoch:{check_part(key_id)}:{check_part(tag)}"
+
+
+def cache_address(key: str | bytes) -> tuple[str, str, str] | None:
+    """What the manual's `cache:<workspace>:*`, `cache:<workspace>:<region>:*` or `cache:<workspace>:<region>:<key>` names.
+
+    Returns:
+        Workspace, region and key, empty for all of them; None if it is not such an address.
+
+    Raises:
+        InvalidKey: it is one, and a part of it may not stand in a key.
+    """
+    text = key.decode("utf-8", "replace") if isinstance(key, bytes) else key
+    if not text.startswith(_CACHE_ADDRESS):
+        return None
+    workspace, _, rest = text[len(_CACHE_ADDRESS) :].partition(":")
+    region, _, name = rest.partition(":")
+    check_workspace_id(workspace)
+    if rest == "*":
+        return workspace, "", ""
+    return workspace, check_part(region), "" if name == "*" else check_part(name)
 
 
 def workspace_of(key: str) -> str | None:

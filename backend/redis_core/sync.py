@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from redis_core import client as _client
+from redis_core.cache import Cache
 from redis_core.commands import Commands
 from redis_core.pipeline import Pending
 from redis_core.transport.base import Subscription
@@ -88,6 +89,21 @@ def _discard(awaitable: Awaitable[object]) -> None:
         awaitable.close()
 
 
+_FACED = (Commands, Workspace, Cache, Subscription)
+"""What has methods that wait, and so needs a face of its own."""
+
+
+def _off_the_loop(argument: Any) -> Any:
+    """A caller's function (a cache's loader) as the loop may call it: in a thread, for it will block."""
+    if not inspect.isroutine(argument) or inspect.iscoroutinefunction(argument):
+        return argument
+
+    def in_thread(*args: Any) -> Coroutine[Any, Any, Any]:
+        return asyncio.to_thread(argument, *args)
+
+    return in_thread
+
+
 class _Face:
     """A blocking face of an async object: its methods, waited for; what they return, with a face of its own."""
 
@@ -103,7 +119,7 @@ class _Face:
 
     def _blocking(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            result = method(*args, **kwargs)
+            result = method(*map(_off_the_loop, args), **kwargs)
             if isinstance(result, Pending):
                 return result
             return self._dress(self._thread.wait(result) if inspect.isawaitable(result) else result)
@@ -112,7 +128,7 @@ class _Face:
         return call
 
     def _dress(self, value: Any) -> Any:
-        return _Face(value, self._thread) if isinstance(value, Commands | Workspace | Subscription) else value
+        return _Face(value, self._thread) if isinstance(value, _FACED) else value
 
     def __len__(self) -> int:
         return len(self._target)

@@ -14,7 +14,6 @@ What a caller of a value that is not cached goes through::
 from __future__ import annotations
 
 import asyncio
-import inspect
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -36,7 +35,7 @@ T = TypeVar("T")
 
 Loader = Callable[[str], "Awaitable[T | Fresh[T] | None] | T | Fresh[T] | None"]
 """Takes the key and returns the value, or `Fresh` with a TTL of its own; None is an absence."""
-BatchLoader = Callable[[Sequence[str]], "Awaitable[Mapping[str, T | Fresh[T]]]"]
+BatchLoader = Callable[[Sequence[str]], "Awaitable[Mapping[str, T | Fresh[T]]] | Mapping[str, T | Fresh[T]]"]
 """Takes the keys and returns the values it has; the others are absences."""
 
 _SOFT_READ: Final = 0.05
@@ -165,8 +164,7 @@ class Loads:
         fence = self._engine.fence(self._tiers.place(region, key))
 
         async def call() -> T | Fresh[T] | None:
-            made = load(key)
-            return await cast("Awaitable[T | Fresh[T] | None]", made) if inspect.isawaitable(made) else made
+            return await _made(load(key))
 
         started, created = self._monotonic(), self._engine.clock.now()
         try:
@@ -222,7 +220,7 @@ class Loads:
             found |= await self._load_many(region, mine, load_many, tags, lease)
 
         async def load_one(key: str) -> T | Fresh[T] | None:
-            return (await load_many([key])).get(key)
+            return (await _made(load_many([key]))).get(key)
 
         others = [key for key in missing if key not in found]
         flights = [asyncio.shield(self.flight(region, key, load_one, tags, None)) for key in others]
@@ -239,7 +237,7 @@ class Loads:
         fences = {key: self._engine.fence(self._tiers.place(region, key)) for key in keys}
 
         async def call() -> Mapping[str, T | Fresh[T]]:
-            return await load_many(keys)
+            return await _made(load_many(keys))
 
         started, created = self._monotonic(), self._engine.clock.now()
         made = await self._run(region, keys, call, lease)
@@ -368,3 +366,8 @@ class Loads:
 def _being_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+async def _made(result: Awaitable[T] | T) -> T:
+    """What a loader made, whether it is to be awaited or not."""
+    return await result if isinstance(result, Awaitable) else result

@@ -80,13 +80,13 @@ class CacheStore:
         # Across nodes a batch has no order, and the others may not be told before it is done.
         self._in_two_trips = client.mode == "cluster"
 
-    def value_key(self, region: CacheRegion[Any], key: str) -> str:
+    def value_key(self, region: str, key: str) -> str:
         """Where a value is."""
-        return self._keys.key("cache", region.name, key)
+        return self._keys.key("cache", region, key)
 
-    def lease_key(self, region: CacheRegion[Any], key: str) -> str:
+    def lease_key(self, region: str, key: str) -> str:
         """Where the lease of its load is."""
-        return self._keys.key("cache-lease", region.name, key)
+        return self._keys.key("cache-lease", region, key)
 
     def _generation_keys(self, region: CacheRegion[Any], tags: Sequence[str]) -> list[str]:
         names = [self._generation, self._keys.key("gen", region.name)]
@@ -102,7 +102,7 @@ class CacheStore:
         Raises:
             StoreError: the store did not answer in time.
         """
-        names = [self.value_key(region, key) for key in keys]
+        names = [self.value_key(region.name, key) for key in keys]
         generation_keys = self._generation_keys(region, tags)
         replies = await self._client.within(within).mget(*names, *generation_keys)
         generations = tuple(None if reply is None else int(reply) for reply in replies[len(names) :])
@@ -152,7 +152,8 @@ class CacheStore:
                 batch.set(name, now, ex=_TAG_GENERATION_TTL if is_tag else None, only_if="absent")
         made = batch.mget(*names) if len(batch) else None
         leases = [
-            batch.set(self.lease_key(region, key), token, px=milliseconds, only_if="absent") for key in keys
+            batch.set(self.lease_key(region.name, key), token, px=milliseconds, only_if="absent")
+            for key in keys
         ]
         await batch.send()
         if made is None:
@@ -174,10 +175,10 @@ class CacheStore:
         batch = self._client.pipeline()
         replies = {}
         for key, (envelope, payload) in values.items():
-            name = self.value_key(region, key)
+            name = self.value_key(region.name, key)
             data = self._seal(region, name, envelope, payload)
             replies[key] = batch.run(
-                _FILL, [self.lease_key(region, key), name], [token, data, max(1, envelope.kept)]
+                _FILL, [self.lease_key(region.name, key), name], [token, data, max(1, envelope.kept)]
             )
         await batch.send()
         results = {key: await reply for key, reply in replies.items()}
@@ -199,7 +200,7 @@ class CacheStore:
         return bool(await self._lease(region, key, "wait", "", 0))
 
     async def _lease(self, region: CacheRegion[Any], key: str, what: str, token: str, ms: int) -> Reply:
-        return await self._client.run(_LEASE, [self.lease_key(region, key)], [what, token, ms])
+        return await self._client.run(_LEASE, [self.lease_key(region.name, key)], [what, token, ms])
 
     # --- writing and invalidating ---
 
@@ -224,24 +225,24 @@ class CacheStore:
             region.version,
             cast("tuple[int, ...]", generations),
         )
-        name = self.value_key(region, key)
+        name = self.value_key(region.name, key)
         await self._change(
             [
                 ("SET", name, self._seal(region, name, sealed, payload), "PX", max(1, envelope.kept)),
-                ("UNLINK", self.lease_key(region, key)),
+                ("UNLINK", self.lease_key(region.name, key)),
             ],
             self._announce(region.name, (key,)),
         )
 
-    async def delete(self, region: CacheRegion[Any], keys: Sequence[str]) -> None:
+    async def delete(self, region: str, keys: Sequence[str]) -> None:
         """Remove values, and the leases of loads that began before. Budget: 2 commands, 1 trip."""
         names = [name for key in keys for name in (self.value_key(region, key), self.lease_key(region, key))]
-        await self._change([("UNLINK", *names)], self._announce(region.name, tuple(keys)))
+        await self._change([("UNLINK", *names)], self._announce(region, tuple(keys)))
 
-    async def flush(self, region: CacheRegion[Any] | None) -> None:
-        """Make every value of a region, or of the workspace, a miss. Budget: 2 commands, 1 trip."""
-        name = self._generation if region is None else self._keys.key("gen", region.name)
-        await self._next_generation(name, self._announce("" if region is None else region.name))
+    async def flush(self, region: str) -> None:
+        """Make every value of a region, or of the workspace if it is empty, a miss. Budget: 2 commands, 1 trip."""
+        name = self._keys.key("gen", region) if region else self._generation
+        await self._next_generation(name, self._announce(region))
 
     async def flush_tag(self, tag: str) -> None:
         """Make every value that carries a tag a miss. Budget: 2 commands, 1 trip."""

@@ -502,3 +502,26 @@ async def test_the_decorator_caches_by_arguments_in_its_workspace(here: Here) ->
     assert len(calls) == 3
     with pytest.raises(InvalidKey, match="key="):
         await profile(acme, ["u1"])  # type: ignore[arg-type]
+
+
+async def test_the_manuals_addresses_flush_and_delete_through_the_client(here: Here) -> None:
+    profiles, campaigns = region(), CacheRegion("campaign", Profile, ttl=60)
+
+    async def left() -> list[bool]:
+        return [
+            await here.cache.get(one, key) is not None
+            for one, key in ((profiles, "42"), (profiles, "43"), (campaigns, "42"))
+        ]
+
+    for one, key in ((profiles, "42"), (profiles, "43"), (campaigns, "42")):
+        await here.cache.set(one, key, Profile(key))
+    assert await left() == [True, True, True]
+    await here.client.set("plain", "x")
+    assert await here.client.delete("cache:acme:profile:42", "plain", "none") == 2
+    assert await left() == [False, True, True]
+    assert await here.client.delete("cache:acme:profile:*") == 1
+    assert await left() == [False, False, True]
+    assert await here.client.delete("cache:acme:*") == 1
+    assert await left() == [False, False, False]
+    with pytest.raises(InvalidKey):
+        await here.client.delete("cache:*:*")
