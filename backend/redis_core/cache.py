@@ -75,8 +75,13 @@ class Cache:
                         entry.frequency += 1
                     region.figures.memory_hits += 1
                     return cast("T | None", entry.value)
-        found = await self.get_entry(region, key, tags=tags)
-        return None if found is None else found.value
+        self._engine.listen()
+        tiers = self._tiers
+        entry = tiers.in_memory(region, key)
+        if entry is not None and tiers.may_serve(entry):
+            return tiers.take(region, (entry, "memory"))
+        found = await self._loads.look(region, key, tags)
+        return None if found is None else tiers.take(region, found)
 
     async def get_entry(
         self, region: CacheRegion[T], key: str, *, tags: Sequence[str] = ()
@@ -86,7 +91,7 @@ class Cache:
         entry = self._tiers.in_memory(region, key)
         if entry is not None and self._tiers.may_serve(entry):
             return self._tiers.hit(region, (entry, "memory"))
-        found = (await self._loads.fetch_many(region, [key], None, tags)).get(key)
+        found = await self._loads.look(region, key, tags)
         return None if found is None else self._tiers.hit(region, found)
 
     async def get_or_load(

@@ -49,7 +49,7 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     """Milliseconds it is kept, stale at the end, from `created`."""
     version: int
     """The region's schema version."""
-    generations: tuple[int, ...]
+    generations: tuple[bytes, ...]
     """Of the workspace, the region and its tags, as they were before the load began."""
 
 

@@ -14,6 +14,7 @@ What a caller of a value that is not cached goes through::
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -23,10 +24,11 @@ from typing import Any, Final, TypeVar, cast
 import msgspec
 
 from redis_core.caching.memory import MemoryEntry
+from redis_core.caching.reader import READ_TIMEOUT
 from redis_core.caching.region import CacheRegion, Fresh
-from redis_core.caching.store import READ_TIMEOUT, Snapshot, Stored
+from redis_core.caching.store import Snapshot, Stored
 from redis_core.caching.tiers import CacheTiers, Found
-from redis_core.errors import LoadCancelled, LoadTimeout, StoreError
+from redis_core.errors import CodecError, LoadCancelled, LoadTimeout, StoreError
 from redis_core.log import get_logger
 
 __all__ = ["BatchLoader", "Loader", "Loads"]
@@ -52,7 +54,7 @@ class _Lease:
 
     token: str
     keys: tuple[str, ...]
-    generations: tuple[int, ...]
+    generations: tuple[bytes, ...]
 
 
 class Loads:
@@ -188,6 +190,28 @@ class Loads:
         stale.fresh_until = stale.refresh_at = min(now + region.fail_safe_throttle, stale.kept_until)
         self._tiers.keep(region, stale)
         return stale
+
+    # --- without a loader ---
+
+    async def look(self, region: CacheRegion[T], key: str, tags: Sequence[str]) -> Found | None:
+        """A fresh value from the store."""
+        tiers = self._tiers
+        fence = self._engine.fence(place := tiers.place(region, key))
+        try:
+            stored = await self._store.look(region, key, tags)
+        except StoreError as error:
+            tiers.store_failed(region, error)
+            stored = None
+        except CodecError:
+            tiers.corrupt(region, 1)
+            stored = None
+        entry = None if stored is None else tiers.entry_from(region, key, stored, tags)
+        if entry is None or self._monotonic() >= entry.expires:
+            tiers.miss(region)
+            return None
+        if region.memory_ttl and self._engine.fence(place) == fence:
+            tiers.keep(region, entry)
+        return entry, "store"
 
     # --- many keys ---
 
@@ -370,4 +394,4 @@ def _being_cancelled() -> bool:
 
 async def _made(result: Awaitable[T] | T) -> T:
     """What a loader made, whether it is to be awaited or not."""
-    return await result if isinstance(result, Awaitable) else result
+    return await cast("Awaitable[T]", result) if inspect.isawaitable(result) else result

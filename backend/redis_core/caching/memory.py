@@ -11,9 +11,12 @@ one that fills the tier cannot evict the others; while there is room, anybody ma
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final
 
-__all__ = ["MemoryEntry", "MemoryTier", "WorkspaceShare"]
+import msgspec
+
+__all__ = ["MemoryEntry", "MemoryTier", "WorkspaceShare", "entry_size"]
 
 _SMALL_PART: Final = 0.1
 """Part of a workspace's entries that are newcomers: the paper's tenth."""
@@ -27,46 +30,34 @@ _CANDIDATES: Final = 8
 """Workspaces looked at to find one that holds more than its share: more would cost more than it finds."""
 
 
-class MemoryEntry:
+class MemoryEntry(msgspec.Struct, eq=False):
     """One value in memory. Times are of the monotonic clock, in seconds."""
 
-    __slots__ = (
-        "created", "expires", "failed", "frequency", "fresh_until", "kept_until", "key", "refresh_at", "region", "size", "tags",
-        "value",
-    )  # fmt: skip
+    region: object
+    key: str
+    value: Any
+    """The object itself, or its bytes where callers must not share one."""
+    size: int
+    """Bytes, estimated; see `entry_size`."""
+    created: float
+    fresh_until: float
+    """Until when memory answers with it: its TTL, or less where the region bounds its time in memory."""
+    expires: float
+    """The end of its TTL."""
+    kept_until: float
+    """The end of the time it may be served stale."""
+    refresh_at: float
+    """When a read should renew it behind the caller's back: before its TTL, with early refresh."""
+    tags: Sequence[str] = ()
+    failed: bool = False
+    """Whether it is served because loading a new one failed."""
+    frequency: int = 0
+    """How often it was read lately, at most 3: S3-FIFO's two bits."""
 
-    def __init__(
-        self,
-        region: object,
-        key: str,
-        value: Any,
-        size: int,
-        *,
-        created: float,
-        fresh_until: float,
-        expires: float,
-        kept_until: float,
-        refresh_at: float,
-        tags: tuple[str, ...] = (),
-    ) -> None:
-        self.region = region
-        self.key = key
-        self.value = value
-        """The object itself, or its bytes where callers must not share one."""
-        self.size = size + len(key) + ENTRY_OVERHEAD
-        self.created = created
-        self.fresh_until = fresh_until
-        """Until when memory answers with it: its TTL, or less where the region bounds its time in memory."""
-        self.expires = expires
-        """The end of its TTL."""
-        self.kept_until = kept_until
-        """The end of the time it may be served stale."""
-        self.refresh_at = refresh_at
-        """When a read should renew it behind the caller's back: before its TTL, with early refresh."""
-        self.failed = False
-        """Whether it is served because loading a new one failed."""
-        self.tags = tags
-        self.frequency = 0
+
+def entry_size(key: str, payload_bytes: int) -> int:
+    """Bytes that a value costs in memory, about."""
+    return payload_bytes + len(key) + ENTRY_OVERHEAD
 
 
 class WorkspaceShare:

@@ -66,8 +66,7 @@ class Fresh(Generic[T]):
     """Seconds; 0 does not cache it at all."""
 
 
-@dataclass(frozen=True, slots=True)
-class CacheEntry(Generic[T]):
+class CacheEntry(msgspec.Struct, Generic[T], frozen=True):
     """A value and where it came from."""
 
     value: T

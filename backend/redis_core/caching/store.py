@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
+
+import msgspec
 
 from redis_core.caching.backplane import Change
 from redis_core.caching.envelope import Envelope, EnvelopeKeys, open_envelope, seal_envelope
+from redis_core.caching.reader import READ_TIMEOUT, Reader
 from redis_core.caching.region import CacheRegion
-from redis_core.errors import CodecError
+from redis_core.errors import CodecError, DeadlineExceeded, Outcome
+from redis_core.keys import check_part
 from redis_core.script import load_script
 from redis_core.transport.base import Command, Reply
 
@@ -21,8 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CacheStore", "Snapshot", "Stored"]
 
-READ_TIMEOUT: Final = 0.25
-"""Seconds a read of the store may take before the cache does without it."""
 _TAG_GENERATION_TTL: Final = 30 * 86_400
 """Seconds a tag's generation lives: tags are as many as the things they name, so they must end."""
 _TIME_BASED: Final = 10**12
@@ -32,21 +34,19 @@ _FILL: Final = load_script("cache_fill")
 _LEASE: Final = load_script("cache_lease")
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True):
     """A value as it was found: its envelope, and its payload or None for a remembered absence."""
 
     envelope: Envelope
     payload: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """One read of the store: what was there, and the generations it must be of."""
 
-    generations: tuple[int | None, ...]
+    generations: tuple[bytes | None, ...]
     """Of the workspace, the region and its tags; None where there is none yet."""
-    stored: Mapping[str, Stored]
+    stored: dict[str, Stored]
     """What was found by key, of the present generations, fresh or stale."""
     corrupt: int = 0
     """How many did not open."""
@@ -77,53 +77,89 @@ class CacheStore:
         self._envelope_keys = envelope_keys
         self._clock = clock
         self._generation = keys.key("gen")
+        self._of_region: dict[CacheRegion[Any], tuple[str, ...]] = {}
+        self._prefixes: dict[str, str] = {}
+        self._reader = Reader(client)
         # Across nodes a batch has no order, and the others may not be told before it is done.
         self._in_two_trips = client.mode == "cluster"
 
     def value_key(self, region: str, key: str) -> str:
         """Where a value is."""
-        return self._keys.key("cache", region, key)
+        prefix = self._prefixes.get(region)
+        if prefix is None:
+            prefix = self._prefixes[region] = self._keys.key("cache", region) + ":"
+        return prefix + check_part(key)
 
     def lease_key(self, region: str, key: str) -> str:
         """Where the lease of its load is."""
         return self._keys.key("cache-lease", region, key)
 
-    def _generation_keys(self, region: CacheRegion[Any], tags: Sequence[str]) -> list[str]:
-        names = [self._generation, self._keys.key("gen", region.name)]
-        return names + [self._keys.key("gen", "tag", tag) for tag in tags]
+    def _generation_keys(self, region: CacheRegion[Any], tags: Sequence[str]) -> tuple[str, ...]:
+        names = self._of_region.get(region)
+        if names is None:
+            names = self._of_region[region] = (self._generation, self._keys.key("gen", region.name))
+        return names + tuple(self._keys.key("gen", "tag", tag) for tag in tags) if tags else names
 
     # --- reading ---
 
     async def read(
         self, region: CacheRegion[Any], keys: Sequence[str], tags: Sequence[str], within: float = READ_TIMEOUT
     ) -> Snapshot:
-        """Values and generations. Budget: 1 command, whatever the number of keys.
+        """Values and generations. Budget: 1 command, shared with all that is read in the same turn.
 
         Raises:
             StoreError: the store did not answer in time.
         """
         names = [self.value_key(region.name, key) for key in keys]
         generation_keys = self._generation_keys(region, tags)
-        replies = await self._client.within(within).mget(*names, *generation_keys)
-        generations = tuple(None if reply is None else int(reply) for reply in replies[len(names) :])
+        reading = self._reader.read((*names, *generation_keys))
+        if within < READ_TIMEOUT:
+            done, _ = await asyncio.wait({reading}, timeout=within)
+            if not done:
+                reading.cancel()
+                raise DeadlineExceeded(
+                    f"the cache's store did not answer within {within:g} s", outcome=Outcome.UNKNOWN
+                )
+        values = await reading
+        generations = tuple([values[name] for name in generation_keys])
         stored: dict[str, Stored] = {}
         corrupt = 0
-        now = self._clock.now() * 1000
-        for key, name, data in zip(keys, names, replies, strict=False):
-            if data is None:
-                continue
+        for key, name in zip(keys, names, strict=True):
             try:
-                envelope, payload = open_envelope(data, name, keys=self._envelope_keys)
+                found = self._open(region, name, values[name], generations)
             except CodecError:
                 corrupt += 1
-                continue
-            if (
-                envelope.generations == generations
-                and envelope.version == region.version
-                and envelope.created + envelope.kept > now
-            ):
-                stored[key] = Stored(envelope, payload)
+            else:
+                if found is not None:
+                    stored[key] = found
         return Snapshot(generations, stored, corrupt)
+
+    async def look(self, region: CacheRegion[Any], key: str, tags: Sequence[str]) -> Stored | None:
+        """One value. Budget: as `read`, of which this is the short way.
+
+        Raises:
+            StoreError: the store did not answer in time.
+            CodecError: what is stored does not open.
+        """
+        name = self.value_key(region.name, key)
+        generation_keys = self._generation_keys(region, tags)
+        values = await self._reader.read((name, *generation_keys))
+        return self._open(region, name, values[name], tuple([values[name] for name in generation_keys]))
+
+    def _open(
+        self, region: CacheRegion[Any], name: str, data: bytes | None, generations: tuple[bytes | None, ...]
+    ) -> Stored | None:
+        """What these bytes hold, if it is of the present generations and version and its time is not over."""
+        if data is None:
+            return None
+        envelope, payload = open_envelope(data, name, keys=self._envelope_keys)
+        if (
+            envelope.generations != generations
+            or envelope.version != region.version
+            or envelope.created + envelope.kept <= self._clock.now() * 1000
+        ):
+            return None
+        return Stored(envelope, payload)
 
     # --- loading under a lease ---
 
@@ -134,7 +170,7 @@ class CacheStore:
         tags: Sequence[str],
         snapshot: Snapshot,
         token: str,
-    ) -> tuple[tuple[int, ...], list[str]]:
+    ) -> tuple[tuple[bytes, ...], list[str]]:
         """Leases for the loads of these keys. Budget: 1 command a key, 1 trip.
 
         Where a generation is missing it is made, for 1 command each and 1 more.
@@ -157,9 +193,9 @@ class CacheStore:
         ]
         await batch.send()
         if made is None:
-            generations = cast("tuple[int, ...]", snapshot.generations)
+            generations = cast("tuple[bytes, ...]", snapshot.generations)
         else:
-            generations = tuple(int(reply or 0) for reply in await made)
+            generations = tuple(reply or b"" for reply in await made)
         return generations, [key for key, lease in zip(keys, leases, strict=True) if await lease]
 
     async def fill(
@@ -214,7 +250,7 @@ class CacheStore:
     ) -> None:
         """Store a value that the caller knows to be right. Budget: 4 commands, 2 trips."""
         snapshot = await self.read(region, (), tags)
-        generations: tuple[int | None, ...] = snapshot.generations
+        generations: tuple[bytes | None, ...] = snapshot.generations
         if None in generations:
             generations, _ = await self.acquire(region, (), tags, snapshot, "")
         sealed = Envelope(
@@ -223,7 +259,7 @@ class CacheStore:
             envelope.fresh,
             envelope.kept,
             region.version,
-            cast("tuple[int, ...]", generations),
+            cast("tuple[bytes, ...]", generations),
         )
         name = self.value_key(region.name, key)
         await self._change(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from redis_core.caching.engine import CacheEngine, Place
 from redis_core.caching.envelope import Envelope
-from redis_core.caching.memory import MemoryEntry
+from redis_core.caching.memory import MemoryEntry, entry_size
 from redis_core.caching.region import CacheEntry, CacheRegion, RegionFigures
 from redis_core.caching.store import CacheStore, Snapshot, Stored
 from redis_core.errors import CodecError, StoreError
@@ -92,7 +92,7 @@ class CacheTiers:
             self.store_failed(region, error)
             return None
         if snapshot.corrupt:
-            self._corrupt(region, snapshot.corrupt)
+            self.corrupt(region, snapshot.corrupt)
         return snapshot
 
     def store_failed(self, region: CacheRegion[Any], error: StoreError) -> None:
@@ -100,7 +100,8 @@ class CacheTiers:
         self.figures(region).store_errors += 1
         _LOG.warning("cache store failed", workspace=self.workspace, region=region.name, error=str(error))
 
-    def _corrupt(self, region: CacheRegion[Any], count: int) -> None:
+    def corrupt(self, region: CacheRegion[Any], count: int) -> None:
+        """Count and log stored values that do not open."""
         self.figures(region).corrupt += count
         _LOG.warning("cache entry does not open", workspace=self.workspace, region=region.name, count=count)
 
@@ -113,7 +114,7 @@ class CacheTiers:
         try:
             value = None if stored.payload is None else region.codec.decode(stored.payload)
         except CodecError:
-            self._corrupt(region, 1)
+            self.corrupt(region, 1)
             return None
         return self.entry(region, key, value, stored, tags)
 
@@ -126,19 +127,24 @@ class CacheTiers:
         created = now - max(0.0, self.engine.clock.now() - envelope.created / 1000)
         expires = created + envelope.fresh / 1000
         # XFetch: the longer a load takes, the earlier somebody renews it, with odds that rise towards the TTL.
-        early = envelope.load / 1000 * region.early_refresh * -math.log(1 - _RANDOM.random())
+        early = (
+            -math.log(1 - _RANDOM.random()) * envelope.load / 1000 * region.early_refresh
+            if envelope.load
+            else 0
+        )
         fresh_until = min(expires, now + region.memory_ttl)
+        payload = stored.payload
         return MemoryEntry(
             region,
             key,
-            value if region.shared else stored.payload,
-            len(stored.payload or b""),
-            created=created,
-            fresh_until=fresh_until,
-            expires=expires,
-            kept_until=created + envelope.kept / 1000,
-            refresh_at=min(fresh_until, expires - early),
-            tags=tuple(tags),
+            value if region.shared else payload,
+            entry_size(key, len(payload) if payload is not None else 0),
+            created,
+            fresh_until,
+            expires,
+            created + envelope.kept / 1000,
+            fresh_until if not early else min(fresh_until, expires - early),
+            tags,
         )
 
     def value(self, region: CacheRegion[T], entry: MemoryEntry) -> T | None:
@@ -147,28 +153,36 @@ class CacheTiers:
             return cast("T | None", entry.value)
         return region.codec.decode(entry.value)
 
-    def hit(self, region: CacheRegion[T], found: Found) -> CacheEntry[T | None]:
+    def take(self, region: CacheRegion[T], found: Found) -> T | None:
         """Count and log a hit, and hand the value out."""
         entry, tier = found
-        now = self.monotonic()
-        stale = entry.failed or now >= entry.expires
-        figures = self.figures(region)
-        if stale:
+        figures = region.figures
+        if self.is_stale(entry):
             figures.stale_hits += 1
         elif tier == "store":
             figures.store_hits += 1
         elif tier == "memory":
             figures.memory_hits += 1
             entry.frequency = min(entry.frequency + 1, 3)
-        if tier != "loader" and _LOG.isEnabledFor(DEBUG):
+        if _LOG.isEnabledFor(DEBUG) and tier != "loader":
             _LOG.debug(
                 "Redis HIT",
                 workspace=self.workspace,
                 region=region.name,
                 tier=tier,
-                **({"stale": True} if stale else {}),
+                stale=self.is_stale(entry),
             )
-        return CacheEntry(self.value(region, entry), tier, max(0.0, now - entry.created), stale)
+        return self.value(region, entry)
+
+    def hit(self, region: CacheRegion[T], found: Found) -> CacheEntry[T | None]:
+        """As `take`, with what is known of the value."""
+        entry, tier = found
+        age = max(0.0, self.monotonic() - entry.created)
+        return CacheEntry(self.take(region, found), tier, age, self.is_stale(entry))
+
+    def is_stale(self, entry: MemoryEntry) -> bool:
+        """Whether a value is past its TTL, or served only because loading a new one failed."""
+        return entry.failed or self.monotonic() >= entry.expires
 
     def miss(self, region: CacheRegion[Any]) -> None:
         """Count and log a miss."""
