@@ -8,6 +8,7 @@ together at its end. A caller that gives up leaves its place in the queue, so th
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections import deque
@@ -19,7 +20,6 @@ from hiredis import PushNotification
 
 from redis_core.errors import (
     CommandError,
-    CredentialsRejected,
     DeadlineExceeded,
     LimitExceeded,
     Outcome,
@@ -107,6 +107,7 @@ class Connection(asyncio.Protocol):
         self.closed = False
         self.error: StoreError | None = None
         self.resp3 = True
+        self.client_id = 0
         self.last_received = 0.0
         self._options = options
         self._stats = stats
@@ -129,6 +130,8 @@ class Connection(asyncio.Protocol):
     def call(self, batch: Sequence[Command], timeout: float) -> asyncio.Future[list[Reply]]:
         """Send commands; the future of one reply for each. Cancelling it abandons the replies only.
 
+        They are written in one piece: no other caller's command gets in between.
+
         Args:
             batch: at least one command.
             timeout: seconds until the future ends as `DeadlineExceeded`.
@@ -137,19 +140,9 @@ class Connection(asyncio.Protocol):
             StoreUnavailable: the connection is closed; nothing was sent.
             StoreOverloaded: too much is in flight; nothing was sent.
         """
-        return self._call(batch, pack(batch), timeout)
-
-    def transaction(self, batch: Sequence[Command], timeout: float) -> asyncio.Future[list[Reply]]:
-        """As `call`, between MULTI and EXEC, written in one piece so that no other caller's command gets in.
-
-        The replies are MULTI's, one `QUEUED` or error each, and last EXEC's list.
-        """
-        whole: list[Command] = [("MULTI",), *batch, ("EXEC",)]
-        return self._call(whole, pack(whole), timeout)
-
-    def _call(self, batch: Sequence[Command], data: bytes, timeout: float) -> asyncio.Future[list[Reply]]:
+        data = pack(batch)
         if self.closed:
-            raise StoreUnavailable(f"{self.target}: the connection is closed")
+            raise self.reason()
         count = len(batch)
         if self._in_flight + count > self._options.max_in_flight and self._in_flight:
             raise StoreOverloaded(
@@ -240,7 +233,8 @@ class Connection(asyncio.Protocol):
                 else:
                     self._answer(calls, reply)
                 reply = reader.gets()
-        except (ValueError, MemoryError, RecursionError) as error:
+        except (ValueError, TypeError, MemoryError, RecursionError) as error:
+            # TypeError: a map whose key is a list.
             self.close(ProtocolError(f"{self.target} does not speak RESP: {error}", outcome=Outcome.UNKNOWN))
             return
         if self._partial_bytes > self._options.max_reply_bytes:
@@ -251,7 +245,11 @@ class Connection(asyncio.Protocol):
         batch = call.batch
         replies = call.replies
         if type(reply) not in PLAIN:
-            reply = to_resp2(command_name(batch[len(replies)]), reply)
+            name = command_name(batch[len(replies)])
+            if name == "EXEC" and type(reply) is list:
+                reply = _exec_to_resp2(batch[len(replies) - len(reply) : len(replies)], reply)
+            else:
+                reply = to_resp2(name, reply)
         replies.append(reply)
         if len(replies) == len(batch):
             calls.popleft()
@@ -317,6 +315,7 @@ class Connection(asyncio.Protocol):
             if not call.future.done():
                 outcome = error.outcome if place < unsent else Outcome.NOT_SENT
                 call.future.set_exception(type(error)(str(error), outcome=outcome))
+                self._stats.errors += 1
         self._stats.in_flight -= self._in_flight
         self._in_flight = 0
         self._calls.clear()
@@ -324,6 +323,11 @@ class Connection(asyncio.Protocol):
         self.resume_writing()
         # Not close(): that would wait for a peer that does not read.
         self._socket.abort()
+
+    def reason(self) -> StoreError:
+        """Why it is closed, as the error of a call that was not sent for it."""
+        error = self.error or StoreUnavailable(f"{self.target}: the connection is closed")
+        return type(error)(str(error))
 
     async def wait_closed(self) -> None:
         """Until the socket is gone."""
@@ -347,6 +351,7 @@ class Connection(asyncio.Protocol):
                     call.future.set_exception(
                         DeadlineExceeded(f"{self.target} did not answer in time", outcome=Outcome.UNKNOWN)
                     )
+                    self._stats.errors += 1
                 elif not soonest or call.deadline < soonest:
                     soonest = call.deadline
         if not self._calls:
@@ -402,20 +407,35 @@ async def open_connection(
                     protocol, host[0], host[1], ssl=options.tls, server_hostname=name
                 )
             await _introduce(connection, address, options)
-    except BaseException as error:
+    except (StoreError, OSError, ValueError) as error:
+        failure = _connect_failure(target, options, error)
+    except BaseException:
         if connection is not None:
             connection.close()
-        if isinstance(error, TimeoutError):
-            raise DeadlineExceeded(f"{target}: no connection within {options.connect_timeout:g} s") from None
-        if isinstance(error, ssl.SSLError):
-            raise StoreUnavailable(f"{target}: TLS failed: {error.reason or error}") from error
-        if isinstance(error, OSError):
-            raise StoreUnavailable(f"{target}: {error.strerror or error}") from error
-        if isinstance(error, StoreError):
-            # Whatever became of the greeting, none of the caller's commands was sent.
-            raise type(error)(str(error)) from None
         raise
-    return connection
+    else:
+        return connection
+    if connection is not None:
+        connection.close()
+    # Raised out here, so that no traceback leads to frames that hold a password.
+    raise failure
+
+
+def _connect_failure(target: str, options: LinkOptions, error: Exception) -> StoreError:
+    """What an attempt to connect ended with; `not_sent`: whatever became of the greeting, no caller's command left."""
+    if isinstance(error, StoreError):
+        return type(error)(str(error))
+    if isinstance(error, TimeoutError) and error.errno is None:
+        return DeadlineExceeded(f"{target}: no connection within {options.connect_timeout:g} s")
+    if isinstance(error, ssl.SSLError):
+        said = getattr(error, "verify_message", "") or error.reason or error
+        return StoreUnavailable(f"{target}: TLS failed: {said}")
+    said = str(error)  # of a ValueError: a host name or path that the system cannot even look up
+    if isinstance(error, socket.gaierror):
+        said = error.strerror or said
+    elif isinstance(error, OSError) and error.errno:
+        said = os.strerror(error.errno)  # asyncio's own text names no reason
+    return StoreUnavailable(f"{target}: {said}")
 
 
 async def _introduce(connection: Connection, address: StoreAddress, options: LinkOptions) -> None:
@@ -428,17 +448,28 @@ async def _introduce(connection: Connection, address: StoreAddress, options: Lin
     if isinstance(hello, CommandError) and hello.code in {"ERR", "NOPROTO"}:
         # A server or proxy without HELLO: RESP2, which differs in nothing that callers see.
         connection.resp3 = False
-        steps: list[Command] = [("CLIENT", "SETNAME", options.client_name)]
+        steps: list[Command] = [("CLIENT", "SETNAME", options.client_name), ("CLIENT", "ID")]
         if password is not None:
             steps.insert(0, ("AUTH", user, password) if address.username else ("AUTH", password))
         replies = await connection.call(steps, options.connect_timeout)
-        hello = replies[0] if password is not None else None
+        hello = replies[0] if password is not None else [b"id", replies[-1]]
     if isinstance(hello, StoreError):
         raise hello
+    if isinstance(hello, list) and b"id" in hello:
+        client_id = hello[hello.index(b"id") + 1]
+        connection.client_id = client_id if isinstance(client_id, int) else 0
     if address.database:
         (selected,) = await connection.call([("SELECT", address.database)], options.connect_timeout)
         if isinstance(selected, StoreError):
-            raise CredentialsRejected(f"{connection.target}: database {address.database}: {selected}")
+            raise type(selected)(f"{selected} (database {address.database} of {connection.target})")
+
+
+def _exec_to_resp2(batch: Sequence[Command], replies: list[Any]) -> list[Reply]:
+    """The replies of a transaction, each in the shape its command has outside of one."""
+    return [
+        reply if type(reply) in PLAIN else to_resp2(command_name(command), reply)
+        for command, reply in zip(batch, replies, strict=True)
+    ]
 
 
 def keep_alive(link: socket.socket | None) -> None:
@@ -455,3 +486,6 @@ def keep_alive(link: socket.socket | None) -> None:
     ):
         if hasattr(socket, option):
             link.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # The probes above stop while sent bytes wait for their acknowledgement; this one does not. Milliseconds.
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from redis_core.errors import CommandError
-from redis_core.transport.base import Command
+from redis_core.transport.base import Argument, Command
 
-__all__ = ["BLOCKING", "command_name", "is_blocking", "needs_look", "refusal"]
+__all__ = ["BLOCKING", "block_argument", "command_name", "is_blocking", "needs_look", "refusal"]
 
 _TRANSACTION: Final = "use transaction(): its commands would mix with other callers' on this connection"
 _SUBSCRIBE: Final = "use subscribe(): it would turn this connection, which others share, into a subscription"
@@ -39,7 +39,10 @@ _REFUSED: Final[dict[str, str]] = {
     "QUIT": "call aclose() to end the client",
 }
 
-_REFUSED_CLIENT: Final = frozenset({"REPLY", "TRACKING", "CACHING", "SETNAME", "NO-EVICT", "NO-TOUCH"})
+_REFUSED_PARTS: Final[dict[str, frozenset[str]]] = {
+    "CLIENT": frozenset({"REPLY", "TRACKING", "CACHING", "SETNAME", "NO-EVICT", "NO-TOUCH"}),
+    "SCRIPT": frozenset({"DEBUG"}),
+}
 
 BLOCKING: Final = frozenset(
     {"BLPOP", "BRPOP", "BRPOPLPUSH", "BLMOVE", "BLMPOP", "BZPOPMIN", "BZPOPMAX", "BZMPOP", "WAIT", "WAITAOF"}
@@ -47,7 +50,7 @@ BLOCKING: Final = frozenset(
 """Commands that wait in the server, whatever their arguments."""
 
 
-_UNUSUAL: Final = frozenset({*_REFUSED, *BLOCKING, "CLIENT", "XREAD", "XREADGROUP"})
+_UNUSUAL: Final = frozenset({*_REFUSED, *_REFUSED_PARTS, *BLOCKING, "XREAD", "XREADGROUP"})
 
 
 def needs_look(command: Command) -> bool:
@@ -71,8 +74,9 @@ def refusal(command: Command) -> CommandError | None:
     name = command_name(command)
     why = _REFUSED.get(name)
     if why is None:
-        if name == "CLIENT" and len(command) > 1 and command_name(command[1:]) in _REFUSED_CLIENT:
-            name, why = f"CLIENT {command_name(command[1:])}", _CONNECTION
+        part = command_name(command[1:])
+        if part in _REFUSED_PARTS.get(name, ()):
+            name, why = f"{name} {part}", _CONNECTION
         elif not name:
             return CommandError("ERR a command needs a name")
         else:
@@ -85,6 +89,19 @@ def is_blocking(command: Command) -> bool:
     name = command_name(command)
     if name in BLOCKING:
         return True
-    return name in {"XREAD", "XREADGROUP"} and any(
-        command_name((word,)) == "BLOCK" for word in command[1:6] if isinstance(word, str | bytes)
-    )
+    return name in {"XREAD", "XREADGROUP"} and block_argument(command) is not None
+
+
+def block_argument(command: Command) -> Argument | None:
+    """The milliseconds after BLOCK of an XREAD or XREADGROUP, None without."""
+    # The words after GROUP may be anything; those after STREAMS are keys.
+    start = 4 if command_name(command) == "XREADGROUP" else 1
+    for place, word in enumerate(command[start:-1], start):
+        match command_name((word,)):
+            case "STREAMS":
+                return None
+            case "BLOCK":
+                return command[place + 1]
+            case _:
+                pass
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Final, cast
 
 import hiredis
@@ -72,7 +73,8 @@ def _flatten(reply: Any) -> Reply:
             return cast("Reply", reply)
         return [_flatten(item) for item in reply]
     if kind is dict:
-        return [_flatten(part) for item in reply.items() for part in item]
+        parts = list(chain.from_iterable(reply.items()))
+        return parts if PLAIN.issuperset(map(type, parts)) else [_flatten(part) for part in parts]
     if kind is float:
         return format_double(reply)
     if kind is bool:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol, Self
 
+from redis_core.errors import InvalidKey
 from redis_core.transport.base import Message
 
 __all__ = ["BUFFERED_MESSAGES", "Feed", "SubscriptionRouter", "Upstream"]
@@ -108,7 +109,15 @@ class SubscriptionRouter:
         return [pattern.decode() for pattern in self._by_pattern]
 
     async def subscribe(self, channels: Sequence[str], patterns: Sequence[str]) -> Feed:
-        """A new feed, once the store has confirmed all it listens to."""
+        """A new feed, once the store has confirmed all it listens to.
+
+        Raises:
+            InvalidKey: a name that UTF-8 cannot hold.
+        """
+        try:
+            "".join((*channels, *patterns)).encode()
+        except UnicodeEncodeError as error:
+            raise InvalidKey(f"a channel cannot be sent: {error}") from None
         feed = Feed(self, channels, patterns)
         async with self._turn:
             new_channels = _join(self._by_channel, feed.channels, feed)
@@ -124,9 +133,14 @@ class SubscriptionRouter:
 
     async def remove(self, feed: Feed) -> None:
         """Forget a feed; what nobody else listens to is unsubscribed."""
+        # Out of the tables at once, whatever becomes of the wait below; upstream in turn, but for what has been joined since.
+        channels = _leave(self._by_channel, feed.channels, feed)
+        patterns = _leave(self._by_pattern, feed.patterns, feed)
+        if not channels and not patterns:
+            return
         async with self._turn:
-            channels = _leave(self._by_channel, feed.channels, feed)
-            patterns = _leave(self._by_pattern, feed.patterns, feed)
+            channels = [name for name in channels if name.encode() not in self._by_channel]
+            patterns = [name for name in patterns if name.encode() not in self._by_pattern]
             if channels or patterns:
                 await self._upstream.ignore(channels, patterns)
 
