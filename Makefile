@@ -1,0 +1,81 @@
+# What can be done here. `make help` lists it; docs/development.md tells more.
+# Written for GNU make 3.81, which macOS has, and later.
+
+.SILENT:
+.SUFFIXES:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Extra arguments: `make test PYTEST_ARGS="-k embedded"`, `make bench BENCH_ARGS=--quick`.
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+# Tests wait for servers more than they compute, so that two at a time pay even on one core.
+TEST_PROCESSES ?= 2
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+# Servers that the tests look for on the PATH may be those of the environment.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup test-setup frontend run test pytest lint fmt lock bench clean
+
+help: ## list the targets
+	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(VENV)/.installed ## make .venv with everything at its pinned version
+
+$(VENV)/.requirements: requirements/dev.txt scripts/python-env.sh
+	sh scripts/python-env.sh $(VENV) requirements/dev.txt
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.requirements pyproject.toml
+	echo "Installing this package, editable ..."
+	$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
+	touch $@
+
+frontend: ## build the front end, as far as there is one
+	sh scripts/node-packages.sh build frontend/*
+
+run: setup frontend ## start the service, the gateway and the demo on the embedded store
+	exec $(BIN)/raptorflow up
+
+test-setup: setup frontend
+	sh scripts/system-packages.sh
+	sh scripts/node-packages.sh install backend/tests/integration/official_clients
+
+test: test-setup ## check everything: linters, types, floors, tests
+	status=0; \
+	$(MAKE) lint || status=1; \
+	$(MAKE) pytest || status=1; \
+	exit $$status
+
+pytest: setup ## run the tests alone
+	echo "Running the tests ..."
+	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) $(PYTEST_ARGS)
+
+lint: setup ## run ruff, mypy, pyright and import-linter
+	sh scripts/lint.sh
+
+fmt: setup ## format the code and repair what can be repaired
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix --quiet .
+
+lock: setup ## resolve the versions in requirements/dev.txt anew
+	echo "Resolving the newest versions that pyproject.toml allows ..."
+	$(BIN)/python -m pip install -qq uv
+	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		pyproject.toml --extra dev --output-file requirements/dev.txt
+
+bench: setup ## run every benchmark, peers beside us
+	for file in backend/benchmarks/[a-z]*.py; do \
+		echo "== $$file"; $(BIN)/python "$$file" $(BENCH_ARGS) || exit 1; \
+	done
+
+clean: ## remove what setup, builds and tests have made
+	rm -rf $(VENV) .run build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf frontend/*/node_modules frontend/*/dist backend/tests/integration/official_clients/node_modules
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	echo "Clean."

@@ -1,0 +1,16 @@
+#!/bin/sh
+# What the tests need of the system: Debian's redis-server 7.0, the oldest server we support, beside the embedded Valkey.
+# Where it cannot be had the tests run without it.
+set -eu
+cd "$(dirname "$0")"
+if ! command -v redis-server >/dev/null 2>&1; then
+    echo "Installing redis-server with apt, for the tests ..."
+    if sh apt-install.sh redis-server; then
+        # The tests start their own; a service that was not here before shall not stay.
+        if [ -d /run/systemd/system ]; then
+            $([ "$(id -u)" -eq 0 ] || echo sudo -n) systemctl disable --quiet --now redis-server || true
+        fi
+    else
+        echo "  not possible here (no apt, or no right to use it): the tests run on the embedded Valkey only."
+    fi
+fi
