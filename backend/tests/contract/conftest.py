@@ -1,0 +1,45 @@
+"""The stores that every test of this folder runs on, unchanged. A test asks for `client` and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from redis_core.client import Client
+from redis_core.transport.memory import MockRedisClient
+from tests.contract.rest import rest_client, running_gateway
+from tests.stores import clean_client
+
+STORES = ("memory", "valkey9", "redis7", "rest")
+
+
+@pytest.fixture(scope="session")
+def gateway_url(valkey_socket: str) -> Iterator[str]:
+    """A gateway in front of Valkey 9 that runs for the whole session."""
+    with running_gateway(valkey_socket) as url:
+        yield url
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """The name of a store and where it is: its server's socket, or its URL."""
+    places = {"memory": None, "valkey9": "valkey_socket", "redis7": "redis7_socket", "rest": "gateway_url"}
+    place = places[request.param]
+    return request.param, "" if place is None else request.getfixturevalue(place)
+
+
+@pytest.fixture
+async def client(store: tuple[str, str]) -> AsyncIterator[Client]:
+    """A client of an empty store."""
+    name, place = store
+    if name == "memory":
+        opened = Client(MockRedisClient())
+    elif name == "rest":
+        opened = await rest_client(place)
+        await opened.flushdb()
+        await opened.execute("SCRIPT", "FLUSH")
+    else:
+        opened = await clean_client(place)
+    async with opened:
+        yield opened
