@@ -6,7 +6,6 @@ Names are loaded when they are first used, so that importing this costs what is 
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from redis_core.script import Script, load_script
     from redis_core.secret import Secret
     from redis_core.workspace import Workspace
+
+    __version__: str
 
 __all__ = [
     "Client",
@@ -53,6 +54,8 @@ _HOME = {
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415 - loads the email package: 40 ms that few of us need
+
         return version("raptorflow-redis")
     home = _HOME.get(name)
     if home is None:

@@ -1,0 +1,5 @@
+"""The demo: a small campaign app, as a customer of `redis_core` would write it.
+
+`campaigns.py` is its data, `routes.py` its JSON interface, `page.py` its page, `traffic.py` its visitors, `app.py` puts them
+together. `raptorflow up` serves it under `/demo`.
+"""

@@ -1,0 +1,77 @@
+"""The whole service as one ASGI app."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+
+import redis_core
+from redis_core.api.problems import add_problem_details
+from redis_core.api.router import create_router
+from redis_core.client import Client, connect, get_redis
+from redis_core.config import Settings, load_settings
+from redis_core.errors import StoreUnavailable
+
+__all__ = ["create_app"]
+
+
+def create_app(
+    settings: Settings | None = None,
+    *,
+    client: Client | None = None,
+    routers: Sequence[APIRouter] = (),
+) -> FastAPI:
+    """The service: health, admin, errors as problem details, OpenAPI at `/openapi.json`.
+
+    Routes that take their client by `Depends(get_redis)` are given the service's.
+
+    With uvicorn: `uvicorn --factory redis_core.api.app:create_app --no-proxy-headers`.
+
+    Args:
+        settings: all of them, instead of the environment's.
+        client: the client to use, which stays the caller's to close; None connects at start-up and closes at shut-down.
+        routers: what else it serves.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+    resolved = load_settings() if settings is None else settings
+    current = client
+
+    async def the_client() -> Client:
+        if current is None:
+            raise StoreUnavailable(
+                "the service is not running: there is no client before start-up and after shut-down"
+            )
+        return current
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
+        nonlocal current
+        if client is not None:
+            yield
+            return
+        async with await connect(resolved) as own:
+            current = own
+            try:
+                yield
+            finally:
+                current = None
+
+    app = FastAPI(
+        title="RaptorFlow Redis",
+        version=redis_core.__version__,
+        summary="Health and administration of the Redis layer.",
+        lifespan=lifespan,
+        # The built-in pages load scripts from a CDN, and would run them beside the admin routes.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.include_router(create_router(the_client, environment=resolved.raptorflow_env))
+    app.dependency_overrides[get_redis] = the_client
+    for router in routers:
+        app.include_router(router)
+    add_problem_details(app)
+    return app

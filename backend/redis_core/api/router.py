@@ -1,0 +1,35 @@
+"""The routers together, to include in one's own FastAPI app."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from redis_core.api.access import AdminAccess
+from redis_core.api.admin import create_admin_router
+from redis_core.api.context import ClientSource, ProbeSource
+from redis_core.api.health import create_health_router
+from redis_core.client import get_redis
+from redis_core.config import Environment, load_settings
+
+__all__ = ["create_router"]
+
+
+def create_router(
+    client: ClientSource = get_redis, *, environment: Environment | None = None, prefix: str = "/api/v1"
+) -> APIRouter:
+    """Health and admin routes.
+
+    Args:
+        client: where the routes get their client; the process' one unless told otherwise.
+        environment: where this runs, which decides who may use admin routes; None takes `RAPTORFLOW_ENV`.
+        prefix: what stands before every path.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+    probe_source = ProbeSource(client)
+    access = AdminAccess(load_settings().raptorflow_env if environment is None else environment)
+    router = APIRouter(prefix=prefix)
+    router.include_router(create_health_router(probe_source, access))
+    router.include_router(create_admin_router(probe_source, access))
+    return router

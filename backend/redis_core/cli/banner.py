@@ -1,0 +1,83 @@
+"""What `up` and `gateway` say once they listen: where, and what to try."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct
+from rich.text import Text
+
+import redis_core
+from redis_core.cli.output import console, fields
+
+__all__ = ["Addresses", "show_addresses"]
+
+_SET: Final = '["SET", "greeting", "hello", "EX", "60"]'
+
+
+class Addresses(Struct, frozen=True, omit_defaults=True):
+    """Where things are, once all of it listens."""
+
+    store: str
+    mode: str
+    api: str | None = None
+    demo: str | None = None
+    demo_visited: bool | None = None
+    """Whether the demo's visitors are there, and there are figures to see."""
+    gateway: str | None = None
+    tokens: dict[str, str] = {}
+    """Gateway tokens that were made for this run, by the setting that would fix them."""
+
+
+def show_addresses(addresses: Addresses) -> None:
+    """Print addresses, tokens and what to try."""
+    console.print()
+    heading = Text(f"RaptorFlow Redis {redis_core.__version__}", style="bold")
+    heading.append(f"  on {addresses.store}", style="not bold")
+    console.print(heading, soft_wrap=True)
+    console.print()
+    places = fields()
+    if addresses.demo:
+        places.add_row("  demo", addresses.demo)
+    if addresses.api:
+        places.add_row("  health", f"{addresses.api}/api/v1/health/redis")
+        places.add_row("  metrics", f"{addresses.api}/api/v1/admin/redis-metrics")
+        places.add_row("  key statistics", f"{addresses.api}/api/v1/admin/redis-stats")
+        places.add_row("  OpenAPI", f"{addresses.api}/openapi.json")
+    if addresses.gateway:
+        places.add_row("  gateway", addresses.gateway)
+    for variable, value in addresses.tokens.items():
+        places.add_row(f"  {variable}", value)
+    console.print(places, soft_wrap=True)
+    console.print()
+    console.print("Try:")
+    for line in _examples(addresses):
+        console.print(f"  {line}", soft_wrap=True, markup=False)
+    console.print()
+    if addresses.demo_visited is False:
+        console.print(
+            "The demo has no visitors: --traffic lets them in (on a store elsewhere they may cost money)."
+        )
+    if addresses.tokens:
+        console.print(
+            f"The tokens are for this run; set {' and '.join(addresses.tokens)} to keep them.", style="dim"
+        )
+    console.print("Ctrl-C ends it.", style="dim")
+
+
+def _examples(addresses: Addresses) -> list[str]:
+    lines: list[str] = []
+    if addresses.api:
+        lines += [
+            f"curl {addresses.api}/api/v1/health/redis",
+            f"curl {addresses.api}/api/v1/admin/redis-metrics",
+        ]
+    if addresses.demo:
+        lines += [f"curl {addresses.demo}/api/acme/campaigns"]
+    if addresses.gateway:
+        bearer = f'-H "Authorization: Bearer {addresses.tokens.get("GATEWAY_TOKEN", "$GATEWAY_TOKEN")}"'
+        lines += [
+            f"curl {addresses.gateway} {bearer} -d '{_SET}'",
+            f"curl {addresses.gateway}/get/greeting {bearer}",
+        ]
+    return lines
