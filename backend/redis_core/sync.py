@@ -19,8 +19,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -41,20 +43,25 @@ class _LoopThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._process = os.getpid()
+        # Held while a call is handed over: whatever is handed over comes before the loop's end, and so gets an answer.
+        self._handing_over = threading.Lock()
+        self._stopping = False
         self._thread = threading.Thread(target=self._run, name="redis-core-sync", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         try:
             self._loop.run_forever()
+            self._loop.run_until_complete(_end_calls())
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         finally:
             self._loop.close()
 
     @property
     def closed(self) -> bool:
-        """Whether it has ended."""
-        return self._loop.is_closed()
+        """Whether it is of no use any more: ended, or left behind in the process that forked this one."""
+        return self._stopping or self._process != os.getpid()
 
     def wait(self, awaitable: Awaitable[T]) -> T:
         """Run an awaitable in the loop and block until it is done; an interrupt cancels it."""
@@ -63,21 +70,43 @@ class _LoopThread:
             raise RuntimeError(
                 "a blocking call inside the sync client's own event loop would wait for itself"
             )
-        if self.closed:
+        if self._process != os.getpid():
             _discard(awaitable)
-            raise RuntimeError("this sync client is closed")
-        future = asyncio.run_coroutine_threadsafe(_as_coroutine(awaitable), self._loop)
+            raise RuntimeError(
+                "this sync client was made before a fork, which its thread did not survive: connect after it"
+            )
+        with self._handing_over:
+            if self._stopping:
+                _discard(awaitable)
+                raise RuntimeError("this sync client is closed")
+            future = asyncio.run_coroutine_threadsafe(_as_coroutine(awaitable), self._loop)
         try:
             return future.result()
+        except CancelledError:
+            if self._stopping:
+                raise RuntimeError("this sync client was closed") from None
+            raise
         except BaseException:
             future.cancel()
             raise
 
     def stop(self) -> None:
         """End the loop and its thread. Idempotent."""
-        if not self.closed:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
+        with self._handing_over:
+            if not self._stopping and self._process == os.getpid():
+                self._stopping = True
+                self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+
+async def _end_calls() -> None:
+    """End the calls that other threads made while the client was being closed."""
+    # Each begins first: a task that is cancelled before leaves its coroutine unawaited.
+    await asyncio.sleep(0)
+    late = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in late:
+        task.cancel()
+    await asyncio.gather(*late, return_exceptions=True)
 
 
 async def _as_coroutine(awaitable: Awaitable[T]) -> T:
