@@ -23,6 +23,9 @@ _DEFAULT_PORTS: Final = {
     "unix": 0,
 }
 
+_LONGEST_HOST_SHOWN: Final = 32
+"""Characters of a value without a scheme that a message may show; tokens are longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoreAddress:
@@ -72,10 +75,11 @@ def redact_url(url: str) -> str:
     """A URL as a message may show it: without user, password and query."""
     scheme, separator, rest = url.partition("://")
     if not separator:
-        return url if "@" not in url else "***"
-    place, slash, path = rest.partition("?")[0].partition("/")
-    user, at, host = place.rpartition("@")
-    return f"{scheme}://{'***@' if at and user else ''}{host}{slash}{path}"
+        # Perhaps a host, perhaps a token that was put into the wrong variable.
+        return url if len(url) <= _LONGEST_HOST_SHOWN and "@" not in url else "***"
+    # The last @, wherever it is: a password with an unescaped / ? or @ must not show either.
+    user, _, place = rest.rpartition("@")
+    return f"{scheme}://{'***@' if user else ''}{place.partition('?')[0]}"
 
 
 def parse_address(variable: str, url: str) -> StoreAddress:
@@ -129,16 +133,16 @@ def parse_address(variable: str, url: str) -> StoreAddress:
 
 
 def _unix(variable: str, shown: str, rest: str) -> StoreAddress:
-    split = urlsplit(f"unix://{rest}")
     place, _, path = rest.partition("/")
+    path, _, query = path.partition("?")
     user_part, _, host = place.rpartition("@")
     if host or not path:
         raise ConfigError(variable, shown, "give an absolute path: unix:///run/redis.sock[?db=0]")
     username, colon, password = user_part.partition(":")
-    database = parse_qs(split.query).get("db", [""])[0]
+    database = parse_qs(query).get("db", [""])[0]
     return StoreAddress(
         scheme="unix",
-        path="/" + unquote(path.partition("?")[0]),
+        path="/" + unquote(path),
         username=unquote(username) or None,
         password=Secret(unquote(password)) if colon else None,
         database=_database(variable, shown, database),
@@ -149,8 +153,11 @@ def _host(variable: str, shown: str, scheme: str, place: str) -> tuple[str, int]
     try:
         split = urlsplit(f"//{place}")
         host, port = split.hostname, split.port
-    except ValueError as error:
-        raise ConfigError(variable, shown, f"write host:port ({error})") from None
+    except ValueError:
+        # Without urlsplit's own words: they quote what may be a piece of a password with an unescaped slash.
+        raise ConfigError(
+            variable, shown, "write host:port, and / ? # @ in a password as %2F %3F %23 %40"
+        ) from None
     if not host:
         raise ConfigError(variable, shown, "name a host")
     return host, port if port is not None else _DEFAULT_PORTS[scheme]
@@ -169,5 +176,5 @@ def _database(variable: str, shown: str, text: str) -> int:
     if not text:
         return 0
     if not (text.isascii() and text.isdigit()):
-        raise ConfigError(variable, shown, f"the database must be a number, not {text!r}")
+        raise ConfigError(variable, shown, "the database, after the last slash, must be a number")
     return int(text)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, cast
 
-from redis_core.commands import Commands, Key
+from redis_core.commands import Commands, Key, wrong_shape
 from redis_core.errors import NoScript, StoreError, StoreUnavailable
 from redis_core.keys import cache_address
 from redis_core.pipeline import Pipeline, Transaction
@@ -156,9 +156,11 @@ class Client(Commands):
         """Let go of the store. Idempotent."""
         services = list(self._services.values())
         self._services.clear()
-        for service in services:
-            await service.aclose()
-        await self.transport.aclose()
+        try:
+            for service in services:
+                await service.aclose()
+        finally:
+            await self.transport.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -170,7 +172,10 @@ class Client(Commands):
         reply = (await self._execute((command,)))[0]
         if isinstance(reply, StoreError):
             raise reply
-        return decode(reply)
+        try:
+            return decode(reply)
+        except (TypeError, ValueError, LookupError) as error:
+            raise wrong_shape(command, reply, error) from error
 
     async def _execute(self, batch: Sequence[Command]) -> list[Reply]:
         """Send a batch, and once more if that is safe, of use, and within budget and deadline."""

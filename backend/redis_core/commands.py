@@ -10,11 +10,11 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
-from redis_core.errors import ProtocolError
+from redis_core.errors import Outcome, ProtocolError, RedisCoreError
 from redis_core.script import Script
 from redis_core.transport.base import Argument, Command, Reply
 
-__all__ = ["Commands", "Key", "StreamEntry", "Value"]
+__all__ = ["Commands", "Key", "StreamEntry", "Value", "wrong_shape"]
 
 Key = str | bytes
 Value = str | bytes | int | float
@@ -479,6 +479,22 @@ def _pairs(values: Mapping[str, Value]) -> list[Argument]:
 
 
 # Replies. What does not have the shape that a command answers with is not a Redis server's.
+
+
+def wrong_shape(command: Command, reply: Reply, error: Exception) -> Exception:
+    """What a reply that did not decode is raised as: done, but answered by something that is not a Redis server.
+
+    Args:
+        command: what was asked; only its name shows.
+        reply: what was answered; only its type shows.
+        error: what the decoding raised; ours stay as they are.
+    """
+    if isinstance(error, RedisCoreError):
+        return error
+    return ProtocolError(
+        f"{command[0]!r} was answered with a {type(reply).__name__} that is no answer to it",
+        outcome=Outcome.APPLIED,
+    )
 
 
 def _as_it_is(reply: Any) -> Any:

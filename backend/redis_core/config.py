@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal
 
@@ -119,6 +120,12 @@ class Settings(BaseSettings):
     @classmethod
     def _environment_in_lower_case(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
+        # A URL may hold a password; secrets hide themselves.
+        for name, value in super().__repr_args__():
+            hidden = (name or "").upper() in _URLS and isinstance(value, str)
+            yield name, redact_url(value) if hidden else value
 
     def store_address(self) -> StoreAddress | None:
         """The primary store's address, or None for the embedded one.

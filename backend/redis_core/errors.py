@@ -14,6 +14,9 @@
     │   ├── SessionTooLarge        its data would pass the limit of bytes or fields
     │   ├── TooManySessions        the user has as many as allowed, and the policy is to refuse
     │   └── StaleAuthentication    the last authentication is too long ago for this
+    ├── RateLimitError             a rate limit does not allow what was asked
+    │   ├── RateLimited            refused for now; carries the decision, with when to come again
+    │   └── CostExceedsLimit       it costs more than the limit, so it can never pass; nothing was counted
     └── StoreError                 the store did not do what was asked
         ├── StoreUnavailable       it could not be reached, or went away        (unreachable)
         │   ├── DeadlineExceeded   it did not answer in time
@@ -41,6 +44,7 @@ __all__ = [
     "CodecError",
     "CommandError",
     "ConfigError",
+    "CostExceedsLimit",
     "CredentialsRejected",
     "DeadlineExceeded",
     "InvalidKey",
@@ -53,6 +57,8 @@ __all__ = [
     "Outcome",
     "PermissionDenied",
     "ProtocolError",
+    "RateLimitError",
+    "RateLimited",
     "RedisCoreError",
     "SessionError",
     "SessionGone",
@@ -158,6 +164,29 @@ class StaleAuthentication(SessionError):
     def __init__(self, message: str, *, max_age: float) -> None:
         super().__init__(message)
         self.max_age = max_age
+
+
+class RateLimitError(RedisCoreError):
+    """A rate limit does not allow what was asked."""
+
+
+class RateLimited(RateLimitError):
+    """Refused for now; nothing was counted.
+
+    Args:
+        message: which limit, and when to come again.
+        retry_after: seconds until it could pass.
+        decision: the whole `Decision`, for headers.
+    """
+
+    def __init__(self, message: str, *, retry_after: float, decision: object = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.decision = decision
+
+
+class CostExceedsLimit(RateLimitError, ValueError):
+    """It costs more than the limit lets pass at all, so waiting is of no use; nothing was counted."""
 
 
 class StoreError(RedisCoreError):

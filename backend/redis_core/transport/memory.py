@@ -20,7 +20,7 @@ from fakeredis._helpers import compile_pattern
 from redis_core.clock import SYSTEM_CLOCK, Clock
 from redis_core.errors import CommandError, DeadlineExceeded, StoreError, TransactionAborted
 from redis_core.transport.base import Command, Reply, Subscription, TransportStats
-from redis_core.transport.memory_engine import Engine, MustWait, to_reply, words
+from redis_core.transport.in_memory.engine import Engine, MustWait, to_reply, words
 from redis_core.transport.refused import command_name, is_blocking, needs_look, refusal
 from redis_core.transport.subscription import SubscriptionRouter
 

@@ -15,7 +15,8 @@ from redis_core.errors import (
     StoreUnavailable,
 )
 from redis_core.transport.base import Command, Reply, Subscription, TransportStats
-from redis_core.transport.connection import Connection, LinkOptions, open_connection
+from redis_core.transport.connection import Connection, LinkOptions
+from redis_core.transport.opening import open_connection
 from redis_core.transport.tcp import TcpTransport
 from redis_core.transport.tcp_subscription import OnPush, SubscriptionLink
 
@@ -186,20 +187,29 @@ class SentinelTransport:
             address, self._options, max_blocking=self._max_blocking, stats=self.stats
         )
         try:
-            if self._closed:
-                raise StoreUnavailable(f"{self.target}: the client was closed")
             (role,) = await master.send([("ROLE",)])
-            if not isinstance(role, list) or role[0] != b"master":
-                raise StoreUnavailable(f"{address} is not the master, or not yet: {role!r:.200}")
+            fault = self._fault_of(address, role)
         except BaseException:
             if master is not known:
                 await master.aclose()
             raise
+        if fault is not None:
+            if master is not known:
+                await master.aclose()
+            raise fault
         if master is not known:
             before, self._master, self._place = self._master, master, place
             if before is not None:
                 await before.aclose()
         return master
+
+    def _fault_of(self, address: StoreAddress, role: Reply) -> StoreError | None:
+        """Why the server that answered ROLE with this is not to be used."""
+        if self._closed:
+            return StoreUnavailable(f"{self.target}: the client was closed")
+        if isinstance(role, list) and role and role[0] == b"master":
+            return None
+        return StoreUnavailable(f"{address} is not the master, or not yet: {role!r:.200}")
 
     async def _open_link(self, on_push: OnPush) -> Connection:
         try:

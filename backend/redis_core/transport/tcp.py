@@ -20,7 +20,8 @@ from redis_core.errors import (
 )
 from redis_core.transport.backoff import Backoff
 from redis_core.transport.base import Command, Reply, Subscription, TransportStats
-from redis_core.transport.connection import Connection, LinkOptions, open_connection
+from redis_core.transport.connection import Connection, LinkOptions
+from redis_core.transport.opening import open_connection
 from redis_core.transport.refused import command_name, is_blocking, needs_look, refusal
 from redis_core.transport.tcp_blocking import BlockingLinks
 from redis_core.transport.tcp_subscription import OnPush, SubscriptionLink

@@ -67,7 +67,7 @@ class SubscriptionLink:
             raise StoreUnavailable("the client is closed")
         if self._keeper is None:
             await self._restore()
-            if self._closed:
+            if self._has_ended():
                 await self._drop()
                 raise StoreUnavailable("the client was closed")
             self._keeper = asyncio.get_running_loop().create_task(self._keep(), name="redis-subscriptions")
@@ -113,6 +113,10 @@ class SubscriptionLink:
             self._restoring = None
         self._connection = connection
 
+    def _has_ended(self) -> bool:
+        """Whether `aclose` was called, also while the asker waited."""
+        return self._closed
+
     async def _link(self, deadline: float) -> Connection:
         """The link, waited for while it is being restored."""
         try:
@@ -137,12 +141,11 @@ class SubscriptionLink:
                 waiting.append(future)
             if names:
                 connection.push((word, *names))
-        lost = loop.create_task(connection.wait_closed())
-        confirmed = asyncio.gather(*waiting)
+        lost: asyncio.Future[None] = loop.create_task(connection.wait_closed())
+        confirmed: asyncio.Future[list[None]] = asyncio.gather(*waiting)
         try:
-            await asyncio.wait(
-                {lost, confirmed}, timeout=self._options.command_timeout, return_when="FIRST_COMPLETED"
-            )
+            both: set[asyncio.Future[Any]] = {lost, confirmed}
+            await asyncio.wait(both, timeout=self._options.command_timeout, return_when="FIRST_COMPLETED")
             if lost.done():
                 raise connection.reason()
             if not confirmed.done():

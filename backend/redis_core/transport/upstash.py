@@ -1,7 +1,7 @@
 """Upstash, or whatever speaks its REST protocol: our gateway in front of any store.
 
-Commands of concurrent tasks travel together as one `POST /pipeline` (`rest_batch`), in the protocol's own JSON (`rest_wire`),
-over a bounded pool of kept-alive connections (`rest_session`). Subscriptions are event streams (`sse`).
+Commands of concurrent tasks travel together as one `POST /pipeline` (`rest/batch.py`), in the protocol's own JSON (`rest/wire.py`),
+over a bounded pool of kept-alive connections (`rest/session.py`). Subscriptions are event streams (`rest/sse.py`).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 from redis_core.errors import CommandError, ConfigError, DeadlineExceeded, Outcome, StoreError
 from redis_core.transport.base import Command, Reply, Subscription, TransportStats
-from redis_core.transport.rest_batch import Request, RequestLimits, RequestQueue
-from redis_core.transport.rest_binary import BinaryScripts
-from redis_core.transport.rest_pieces import Piece, cut, whole
-from redis_core.transport.rest_refused import needs_look, rest_refusal
-from redis_core.transport.rest_session import RestSession
-from redis_core.transport.rest_wire import MAX_REQUEST_BYTES, PIPELINE, TRANSACTION, encode, replies_of
-from redis_core.transport.sse import EventStreams
+from redis_core.transport.rest.batch import Request, RequestLimits, RequestQueue
+from redis_core.transport.rest.binary import BinaryScripts
+from redis_core.transport.rest.pieces import Piece, cut, whole
+from redis_core.transport.rest.refused import needs_look, rest_refusal
+from redis_core.transport.rest.session import RestSession
+from redis_core.transport.rest.sse import EventStreams
+from redis_core.transport.rest.wire import MAX_REQUEST_BYTES, PIPELINE, TRANSACTION, encode, replies_of
 from redis_core.transport.tls import tls_context
 
 if TYPE_CHECKING:

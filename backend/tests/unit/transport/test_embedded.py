@@ -23,9 +23,9 @@ from redis_core.client import Client
 from redis_core.config import Settings, load_settings
 from redis_core.errors import ConfigError, Outcome, StoreUnavailable
 from redis_core.transport.embedded import EmbeddedTransport, open_embedded
-from redis_core.transport.embedded_hold import Hold
-from redis_core.transport.embedded_place import EmbeddedPlace, find_server
-from redis_core.transport.embedded_supervisor import SERVER_LOCK, SUPERVISOR_LOCK
+from redis_core.transport.embedding.hold import Hold
+from redis_core.transport.embedding.place import EmbeddedPlace, find_server
+from redis_core.transport.embedding.supervisor import SERVER_LOCK, SUPERVISOR_LOCK
 
 _PATIENCE = 20.0
 """Seconds after which something that takes a fraction of one has hung."""

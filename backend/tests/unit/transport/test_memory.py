@@ -23,8 +23,8 @@ from redis_core.errors import (
     TransactionAborted,
 )
 from redis_core.transport.base import Transport
+from redis_core.transport.in_memory.engine import Engine
 from redis_core.transport.memory import MockRedisClient
-from redis_core.transport.memory_engine import Engine
 
 
 class MovedClock:

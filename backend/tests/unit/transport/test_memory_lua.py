@@ -10,7 +10,7 @@ import pytest
 
 from redis_core.client import Client
 from redis_core.errors import CommandError
-from redis_core.transport import memory_lua
+from redis_core.transport.in_memory import lua as memory_lua
 from redis_core.transport.memory import MockRedisClient
 
 

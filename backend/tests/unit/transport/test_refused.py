@@ -6,15 +6,29 @@ import math
 
 import pytest
 
+from redis_core.errors import CommandError, error_from_reply
 from redis_core.transport.base import Command, Reply
 from redis_core.transport.blocking import put_back, wait_seconds
 from redis_core.transport.cluster_scatter import gather_replies, is_for_all, next_cursor, split_cursor
 from redis_core.transport.cluster_slots import key_slot, read_slots, redirect
 from redis_core.transport.command_keys import UnknownCommand, first_key
-from redis_core.errors import CommandError, error_from_reply
 from redis_core.transport.refused import command_name, is_blocking, needs_look, refusal
 
-SHARED = ["MULTI", "EXEC", "WATCH", "SUBSCRIBE", "PSUBSCRIBE", "MONITOR", "AUTH", "HELLO", "SELECT", "RESET", "QUIT", "ASKING", "SYNC"]
+SHARED = [
+    "MULTI",
+    "EXEC",
+    "WATCH",
+    "SUBSCRIBE",
+    "PSUBSCRIBE",
+    "MONITOR",
+    "AUTH",
+    "HELLO",
+    "SELECT",
+    "RESET",
+    "QUIT",
+    "ASKING",
+    "SYNC",
+]
 
 
 @pytest.mark.parametrize("name", SHARED)
@@ -29,7 +43,12 @@ def test_what_would_change_the_connection_is_refused_however_it_is_written(name:
 
 @pytest.mark.parametrize(
     "command",
-    [("CLIENT", "REPLY", "OFF"), ("client", b"tracking", "on"), ("CLIENT", "SETNAME", "x"), ("SCRIPT", "DEBUG", "YES")],
+    [
+        ("CLIENT", "REPLY", "OFF"),
+        ("client", b"tracking", "on"),
+        ("CLIENT", "SETNAME", "x"),
+        ("SCRIPT", "DEBUG", "YES"),
+    ],
 )
 def test_parts_that_would_change_the_connection_are_refused(command: Command) -> None:
     assert needs_look(command)
@@ -37,7 +56,15 @@ def test_parts_that_would_change_the_connection_are_refused(command: Command) ->
 
 
 @pytest.mark.parametrize(
-    "command", [("GET", "k"), ("CLIENT", "LIST"), ("CLIENT",), ("SCRIPT", "LOAD", "x"), ("XREAD", "STREAMS", "s", "0"), ("NOPE",)]
+    "command",
+    [
+        ("GET", "k"),
+        ("CLIENT", "LIST"),
+        ("CLIENT",),
+        ("SCRIPT", "LOAD", "x"),
+        ("XREAD", "STREAMS", "s", "0"),
+        ("NOPE",),
+    ],
 )
 def test_others_are_not(command: Command) -> None:
     assert refusal(command) is None
@@ -77,7 +104,8 @@ def test_commands_that_wait_and_for_how_long(command: Command, seconds: float) -
 
 
 @pytest.mark.parametrize(
-    "command", [("XREAD", "STREAMS", "BLOCK", "0"), ("XREADGROUP", "GROUP", "BLOCK", "BLOCK", "STREAMS", "s", ">")]
+    "command",
+    [("XREAD", "STREAMS", "BLOCK", "0"), ("XREADGROUP", "GROUP", "BLOCK", "BLOCK", "STREAMS", "s", ">")],
 )
 def test_keys_and_groups_named_block_wait_for_nothing(command: Command) -> None:
     assert not is_blocking(command)
@@ -91,7 +119,11 @@ def test_keys_and_groups_named_block_wait_for_nothing(command: Command) -> None:
         (("BLMPOP", 0, 2, "p", "q", "LEFT", "COUNT", 3), [b"q", [b"a", b"b"]], ("LPUSH", b"q", b"b", b"a")),
         (("BLMPOP", 0, 1, "q", b"right"), [b"q", [b"a", b"b"]], ("RPUSH", b"q", b"b", b"a")),
         (("BZPOPMIN", "q", 0), [b"q", b"m", b"1.5"], ("ZADD", b"q", "NX", b"1.5", b"m")),
-        (("BZMPOP", 0, 1, "q", "MAX"), [b"q", [[b"m", b"2"], [b"n", b"1"]]], ("ZADD", b"q", "NX", b"2", b"m", b"1", b"n")),
+        (
+            ("BZMPOP", 0, 1, "q", "MAX"),
+            [b"q", [[b"m", b"2"], [b"n", b"1"]]],
+            ("ZADD", b"q", "NX", b"2", b"m", b"1", b"n"),
+        ),
         (("BLPOP", "q", 0), None, None),
         (("BLMOVE", "a", "b", "LEFT", "RIGHT", 0), b"x", None),
         (("XREADGROUP", "GROUP", "g", "c", "BLOCK", 0, "STREAMS", "s", ">"), [[b"s", []]], None),
@@ -134,7 +166,10 @@ def test_unknown_command_is_the_servers_to_know() -> None:
 
 
 # The first three are of the Redis Cluster specification and its tests.
-@pytest.mark.parametrize(("key", "slot"), [("123456789", 12739), ("foo", 12182), ("bar", 5061), ("", 0), ("{foo}x", 12182), (b"foo", 12182)])
+@pytest.mark.parametrize(
+    ("key", "slot"),
+    [("123456789", 12739), ("foo", 12182), ("bar", 5061), ("", 0), ("{foo}x", 12182), (b"foo", 12182)],
+)
 def test_slots(key: str | bytes, slot: int) -> None:
     assert key_slot(key) == slot
 
@@ -152,10 +187,20 @@ def test_map_of_slots() -> None:
 
 
 def test_redirections() -> None:
-    assert redirect(error_from_reply("MOVED 3999 127.0.0.1:6381"), ("a", 1)) == (3999, ("127.0.0.1", 6381), False)
+    assert redirect(error_from_reply("MOVED 3999 127.0.0.1:6381"), ("a", 1)) == (
+        3999,
+        ("127.0.0.1", 6381),
+        False,
+    )
     assert redirect(error_from_reply("ASK 1 [::1]:6381"), ("a", 1)) == (1, ("::1", 6381), True)
     assert redirect(error_from_reply("MOVED 1 :6381"), ("a", 1)) == (1, ("a", 6381), False)
-    for other in (error_from_reply("ERR no"), error_from_reply("MOVED x"), error_from_reply("MOVED"), b"MOVED 1 a:1", None):
+    for other in (
+        error_from_reply("ERR no"),
+        error_from_reply("MOVED x"),
+        error_from_reply("MOVED"),
+        b"MOVED 1 a:1",
+        None,
+    ):
         assert redirect(other, ("a", 1)) is None
 
 

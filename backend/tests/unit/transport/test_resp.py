@@ -20,7 +20,9 @@ def encoded(word: str | bytes | float) -> bytes:
 
 
 @given(st.lists(st.lists(words, min_size=1, max_size=5).map(tuple), min_size=1, max_size=4))
-def test_packed_commands_are_arrays_of_bulk_strings(batch: list[tuple[str | bytes | int | float, ...]]) -> None:
+def test_packed_commands_are_arrays_of_bulk_strings(
+    batch: list[tuple[str | bytes | int | float, ...]],
+) -> None:
     expected = b""
     for command in batch:
         expected += b"*%d\r\n" % len(command)
@@ -60,7 +62,16 @@ def test_errors_are_values_of_their_type() -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(1.0, b"1"), (-2.0, b"-2"), (0.1, b"0.1"), (3.25, b"3.25"), (math.inf, b"inf"), (-math.inf, b"-inf"), (1e16, b"10000000000000000"), (1e17, b"1e+17")],
+    [
+        (1.0, b"1"),
+        (-2.0, b"-2"),
+        (0.1, b"0.1"),
+        (3.25, b"3.25"),
+        (math.inf, b"inf"),
+        (-math.inf, b"-inf"),
+        (1e16, b"10000000000000000"),
+        (1e17, b"1e+17"),
+    ],
 )
 def test_doubles_are_written_as_redis_does(value: float, expected: bytes) -> None:
     assert format_double(value) == expected

@@ -56,7 +56,11 @@ async def test_each_channel_is_subscribed_once_and_unsubscribed_with_its_last_li
 
 
 async def test_messages_reach_those_who_listen_and_nobody_else(router: SubscriptionRouter) -> None:
-    a, b, p = await router.subscribe(["a"], []), await router.subscribe(["b"], []), await router.subscribe([], ["*"])
+    a, b, p = (
+        await router.subscribe(["a"], []),
+        await router.subscribe(["b"], []),
+        await router.subscribe([], ["*"]),
+    )
     router.deliver(b"a", b"1")
     router.deliver(b"a", b"1", b"*")
     router.deliver(b"nobody", b"2")
@@ -98,7 +102,9 @@ async def test_refused_subscription_leaves_nothing(router: SubscriptionRouter, l
     assert router.channels == router.patterns == []
 
 
-async def test_name_that_cannot_be_sent_is_refused_before_anything_is(router: SubscriptionRouter, link: Link) -> None:
+async def test_name_that_cannot_be_sent_is_refused_before_anything_is(
+    router: SubscriptionRouter, link: Link
+) -> None:
     with pytest.raises(InvalidKey):
         await router.subscribe(["fine", "\ud800"], [])
     assert router.channels == []
@@ -120,7 +126,9 @@ async def test_closing_that_is_cancelled_leaves_no_listener(router: Subscription
     await joining
 
 
-async def test_late_unsubscribe_does_not_end_a_new_listeners_channel(router: SubscriptionRouter, link: Link) -> None:
+async def test_late_unsubscribe_does_not_end_a_new_listeners_channel(
+    router: SubscriptionRouter, link: Link
+) -> None:
     feed = await router.subscribe(["a"], [])
     link.hold = asyncio.Event()
     joining = asyncio.create_task(router.subscribe(["b"], []))

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from redis_core.errors import DeadlineExceeded, LimitExceeded, StoreOverloaded, StoreUnavailable
-from redis_core.transport.rest_wire import MAX_COMMANDS
+from redis_core.transport.rest.wire import MAX_COMMANDS
 from redis_core.transport.upstash import UpstashTransport
 from tests.unit.transport.rest_stub import http, rest_stub, says, says_and_closes, silence, until, upstash
 

@@ -18,8 +18,8 @@ from redis_core.errors import (
     StoreOverloaded,
     StoreUnavailable,
 )
-from redis_core.transport.rest_batch import Request
-from redis_core.transport.rest_session import _Body
+from redis_core.transport.rest.batch import Request
+from redis_core.transport.rest.session import _Body
 from tests.unit.transport.rest_stub import (
     Answer,
     http,

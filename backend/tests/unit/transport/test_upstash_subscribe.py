@@ -18,7 +18,7 @@ from redis_core.errors import (
 )
 from redis_core.transport.backoff import Backoff
 from redis_core.transport.base import Message
-from redis_core.transport.sse import EventReader
+from redis_core.transport.rest.sse import EventReader
 from tests.unit.transport.rest_stub import (
     Answer,
     http,
@@ -136,7 +136,7 @@ async def test_what_is_not_confirmed_is_an_error_and_the_next_attempt_works(
 ) -> None:
     async with (
         rest_stub() as stub,
-        upstash(stub, connect_timeout=0.1, command_timeout=0.1, max_reply_bytes=1_024) as redis,
+        upstash(stub, connect_timeout=0.5, command_timeout=0.5, max_reply_bytes=1_024) as redis,
     ):
         stub.answers.append(answer)
         with pytest.raises(kind):
@@ -242,7 +242,7 @@ async def test_a_refusal_is_not_read_to_its_end() -> None:
 
 
 async def test_a_stream_that_lived_long_is_opened_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("redis_core.transport.sse._STEADY", 0.0)
+    monkeypatch.setattr("redis_core.transport.rest.sse._STEADY", 0.0)
     delays: list[float] = []
 
     def failed(backoff: Backoff) -> float:

@@ -28,10 +28,10 @@ from redis_core.errors import (
     WrongType,
 )
 from redis_core.transport.base import Command, Reply
-from redis_core.transport.rest_binary import BinaryScripts
-from redis_core.transport.rest_pieces import Piece, cut, whole
-from redis_core.transport.rest_refused import needs_look, rest_refusal
-from redis_core.transport.rest_wire import (
+from redis_core.transport.rest.binary import BinaryScripts
+from redis_core.transport.rest.pieces import Piece, cut, whole
+from redis_core.transport.rest.refused import needs_look, rest_refusal
+from redis_core.transport.rest.wire import (
     MAX_COMMANDS,
     MAX_REQUEST_BYTES,
     PIPELINE,

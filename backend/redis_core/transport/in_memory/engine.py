@@ -21,11 +21,11 @@ from fakeredis.model import get_command_info
 from redis_core.clock import SYSTEM_CLOCK, Clock
 from redis_core.errors import CommandError, InvalidKey, Outcome, StoreError, error_from_reply
 from redis_core.transport.base import Argument, Command, Reply
-from redis_core.transport.memory_clock import follow
-from redis_core.transport.memory_corrections import Corrections
-from redis_core.transport.memory_lua import LuaEngine
-from redis_core.transport.memory_server import ServerCommands
-from redis_core.transport.memory_space import KeySpace
+from redis_core.transport.in_memory.clock import follow
+from redis_core.transport.in_memory.corrections import Corrections
+from redis_core.transport.in_memory.lua import LuaEngine
+from redis_core.transport.in_memory.server import ServerCommands
+from redis_core.transport.in_memory.space import KeySpace
 from redis_core.transport.resp import format_double
 
 __all__ = ["Engine", "MustWait", "words"]

@@ -2,7 +2,7 @@
 
 Bytes that JSON cannot hold go as the raw body of the path form `POST /set/key?EX=60` where the one argument that is not text
 can be the last: documented, exact, and one command on the bill, but in a request of its own. Elsewhere, and in scripts,
-`rest_binary` makes text of them.
+`binary` makes text of them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from urllib.parse import quote
 from redis_core.errors import LimitExceeded
 from redis_core.transport.base import Command
 from redis_core.transport.refused import command_name
-from redis_core.transport.rest_binary import BinaryScripts, binary_places, carried
-from redis_core.transport.rest_wire import MAX_COMMANDS, MAX_REQUEST_BYTES, PIPELINE, encode, join, text_of
+from redis_core.transport.rest.binary import BinaryScripts, binary_places, carried
+from redis_core.transport.rest.wire import MAX_COMMANDS, MAX_REQUEST_BYTES, PIPELINE, encode, join, text_of
 
 __all__ = ["Piece", "cut", "whole"]
 
@@ -41,7 +41,7 @@ def cut(batch: Sequence[Command], scripts: BinaryScripts) -> list[Piece]:
 
     Raises:
         LimitExceeded: one command is larger than a request may be.
-        CodecError: it has bytes that are not UTF-8 where REST cannot carry them; see `rest_binary`.
+        CodecError: it has bytes that are not UTF-8 where REST cannot carry them; see `binary`.
         InvalidKey: an argument is neither text, bytes nor number, or is text that UTF-8 cannot hold.
     """
     pieces: list[Piece] = []

@@ -13,7 +13,7 @@ The kernel keeps two promises with two locked files, which also hold the pids:
 What a holder reads, in lines: `ready <name> <version>`, `down` (it is being started again) or `failed <why>`.
 
 This file is run as a program by its path and uses the standard library only, so that it starts in 0.1 s and needs nothing of
-its parent's environment: `python -I -S embedded_supervisor.py FOLDER CONTROL SOCKET BINARY LOCK_FD`.
+its parent's environment: `python -I -S supervisor.py FOLDER CONTROL SOCKET BINARY LOCK_FD`.
 """
 
 from __future__ import annotations

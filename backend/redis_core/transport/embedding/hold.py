@@ -11,10 +11,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from redis_core.errors import StoreUnavailable
-from redis_core.transport import embedded_supervisor as supervisor
+from redis_core.transport.embedding import supervisor
 
 if TYPE_CHECKING:
-    from redis_core.transport.embedded_place import EmbeddedPlace
+    from redis_core.transport.embedding.place import EmbeddedPlace
 
 __all__ = ["Hold"]
 

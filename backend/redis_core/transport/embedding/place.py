@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from redis_core.errors import ConfigError
-from redis_core.transport.embedded_supervisor import SERVER_LOG, SUPERVISOR_LOCK, SUPERVISOR_LOG
+from redis_core.transport.embedding.supervisor import SERVER_LOG, SUPERVISOR_LOCK, SUPERVISOR_LOG
 
 __all__ = ["EmbeddedPlace", "find_server"]
 

@@ -16,8 +16,8 @@ from typing import Final
 
 from redis_core.errors import DeadlineExceeded, Outcome, StoreError, StoreOverloaded, StoreUnavailable
 from redis_core.transport.base import Reply, TransportStats
-from redis_core.transport.rest_pieces import Piece
-from redis_core.transport.rest_wire import MAX_COMMANDS, MAX_REQUEST_BYTES, PIPELINE, SINGLE, join
+from redis_core.transport.rest.pieces import Piece
+from redis_core.transport.rest.wire import MAX_COMMANDS, MAX_REQUEST_BYTES, PIPELINE, SINGLE, join
 
 __all__ = ["Request", "RequestLimits", "RequestQueue"]
 

@@ -28,8 +28,8 @@ from redis_core.errors import (
 from redis_core.secret import Secret
 from redis_core.transport.base import TransportStats
 from redis_core.transport.connection import keep_alive
-from redis_core.transport.rest_batch import Request
-from redis_core.transport.rest_wire import PIPELINE, SINGLE, TRANSACTION
+from redis_core.transport.rest.batch import Request
+from redis_core.transport.rest.wire import PIPELINE, SINGLE, TRANSACTION
 
 __all__ = ["RestSession"]
 

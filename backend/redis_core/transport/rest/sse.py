@@ -22,7 +22,7 @@ from redis_core.errors import (
 )
 from redis_core.transport.backoff import Backoff
 from redis_core.transport.base import Subscription, TransportStats
-from redis_core.transport.rest_wire import SINGLE, replies_of
+from redis_core.transport.rest.wire import SINGLE, replies_of
 from redis_core.transport.subscription import SubscriptionRouter
 
 __all__ = ["EventReader", "EventStreams", "StreamOpener"]

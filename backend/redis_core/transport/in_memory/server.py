@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from redis_core.clock import Clock
-    from redis_core.transport.memory_space import KeySpace
+    from redis_core.transport.in_memory.space import KeySpace
 
 __all__ = ["ServerCommands"]
 

@@ -1,7 +1,7 @@
 """Upstash's REST protocol as pure functions: commands to request bodies, response bodies to replies.
 
 Source: https://upstash.com/docs/redis/features/restapi. Replies are asked for in base64, so they are exact bytes. Requests
-are JSON, which holds text only; see `rest_pieces` for how other bytes are sent.
+are JSON, which holds text only; see `pieces` for how other bytes are sent.
 """
 
 from __future__ import annotations

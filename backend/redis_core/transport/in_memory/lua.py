@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from fakeredis._helpers import SimpleError, SimpleString
 
-from redis_core.transport.memory_lua_library import libraries, lua
+from redis_core.transport.in_memory.lua_library import libraries, lua
 
 __all__ = ["LuaEngine", "script_sha"]
 

@@ -1,0 +1,140 @@
+"""The keys of the session tokens' MACs: a ring, so that a new one can be put in use while the old is still accepted."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import re
+import secrets
+from base64 import urlsafe_b64encode
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from redis_core.errors import ConfigError
+from redis_core.secret import Secret
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from redis_core.config import Settings
+
+__all__ = ["ANONYMOUS_TAG", "PepperRing", "peppers_from_settings"]
+
+MIN_SECRET_CHARS: Final = 32
+"""A pepper of 32 characters of base64 has 192 bits; ASVS 5.0 asks for 112 and more (6.5.2)."""
+
+ANONYMOUS_TAG: Final = "-"
+"""The tag of a session that belongs to no user."""
+
+_KEY_ID: Final = re.compile(r"[a-z0-9]{1,16}", re.ASCII)
+_TAG_BYTES: Final = 6
+_VARIABLE: Final = "SESSION_PEPPERS"
+_FILE: Final = "session-peppers"
+
+
+class PepperRing:
+    """Secret keys by id. The first makes new tokens; all are accepted.
+
+    Args:
+        text: `id:secret,id:secret`. An id is 1 to 16 of `a-z 0-9`, a secret at least 32 characters.
+
+    Raises:
+        ConfigError: the text is not of this form. The message never shows a secret.
+    """
+
+    __slots__ = ("_keys", "current", "tag")
+
+    def __init__(self, text: Secret) -> None:
+        self._keys = _parse(text.reveal())
+        self.current = next(iter(self._keys))
+        """The id of the key that makes new tokens."""
+        self.tag = lru_cache(maxsize=4096)(self._tag)
+        """A user's tag under one key, from key id and user id; remembered, because every read of a session checks it."""
+
+    @classmethod
+    def random(cls) -> PepperRing:
+        """A ring of one key that nobody else has: its tokens die with this process."""
+        return cls(Secret(_random_text()))
+
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """The ids of all keys, the current one first."""
+        return tuple(self._keys)
+
+    def digest(self, key_id: str, text: str) -> bytes | None:
+        """HMAC-SHA-256 of the text under that key, 32 bytes; None if the ring does not have it."""
+        key = self._keys.get(key_id)
+        return None if key is None else hmac.digest(key, text.encode(), "sha256")
+
+    def _tag(self, key_id: str, user_id: str | None) -> str:
+        if user_id is None:
+            return ANONYMOUS_TAG
+        digest = hmac.digest(self._keys[key_id], b"user:" + user_id.encode(), "sha256")
+        return urlsafe_b64encode(digest[:_TAG_BYTES]).decode()
+
+    def __repr__(self) -> str:
+        return f"PepperRing({', '.join(self._keys)})"
+
+
+def peppers_from_settings(settings: Settings) -> PepperRing:
+    """The ring that the settings name.
+
+    Where nothing is set: in development one key is made and kept in the state folder, readable by its owner only, so that
+    sessions outlive a restart and all processes of the host agree; in tests, and on memory, a key of this process alone.
+
+    Raises:
+        ConfigError: it is malformed, or not set in production.
+    """
+    if settings.session_peppers is not None:
+        return PepperRing(settings.session_peppers)
+    if settings.raptorflow_env == "production":
+        raise ConfigError(
+            _VARIABLE,
+            None,
+            "in production set it to id:secret with a secret of at least 32 random characters, "
+            "for example k1:$(openssl rand -base64 32 | tr '+/' '-_')",
+        )
+    if settings.raptorflow_env == "test" or settings.mock_redis:
+        return PepperRing.random()
+    return PepperRing(Secret(_kept(settings.raptorflow_state_dir)))
+
+
+def _parse(text: str) -> dict[str, bytes]:
+    keys: dict[str, bytes] = {}
+    for place, entry in enumerate(text.split(","), 1):
+        key_id, colon, secret = entry.strip().partition(":")
+        if not colon or _KEY_ID.fullmatch(key_id) is None:
+            raise ConfigError(
+                _VARIABLE, "***", f"entry {place} must be id:secret, with an id of 1 to 16 of a-z 0-9"
+            )
+        if len(secret) < MIN_SECRET_CHARS:
+            raise ConfigError(
+                _VARIABLE, "***", f"the secret of {key_id!r} must have at least {MIN_SECRET_CHARS} characters"
+            )
+        if key_id in keys:
+            raise ConfigError(_VARIABLE, "***", f"the id {key_id!r} is there twice")
+        keys[key_id] = secret.encode()
+    return keys
+
+
+def _random_text() -> str:
+    return f"dev:{secrets.token_urlsafe(32)}"
+
+
+def _kept(folder: Path) -> str:
+    """The development key of this host, made by whoever comes first."""
+    path = folder / _FILE
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.exists():
+        # Written whole under another name, then linked: a second process never reads half a key, nor replaces the first's.
+        draft = folder / f".{_FILE}.{os.getpid()}.{secrets.token_hex(4)}"
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(_random_text())
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            pass  # another process was first; its key is the host's
+        finally:
+            draft.unlink()
+    return path.read_text("utf-8").strip()
