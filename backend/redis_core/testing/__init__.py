@@ -1,0 +1,5 @@
+"""What tests us, for the tests of those who build on us."""
+
+from redis_core.testing.fault_proxy import FaultProxy
+
+__all__ = ["FaultProxy"]
