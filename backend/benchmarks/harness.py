@@ -32,7 +32,7 @@ BACKEND = Path(__file__).resolve().parent.parent
 if str(BACKEND) not in sys.path:
     sys.path.insert(0, str(BACKEND))
 
-from redis_core.transport.embedded_place import find_server  # noqa: E402 - the line above finds it
+from redis_core.transport.embedding.place import find_server  # noqa: E402 - the line above finds it
 
 __all__ = [
     "BACKEND", "Cost", "Row", "Server", "callers", "closing", "compare", "cpu_seconds", "free_port", "gateway_process", "least",
