@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import lru_cache
 from typing import Any, Generic, TypeVar, cast
 
@@ -53,10 +54,10 @@ class Codec(Generic[T]):
 
 
 @lru_cache(maxsize=1024)
-def _codec(type_: object) -> Codec[Any]:
+def _codec(type_: Hashable) -> Codec[Any]:
     return Codec(cast("type[Any]", type_))
 
 
 def codec_for(type_: type[T]) -> Codec[T]:
     """The codec of a type, made once."""
-    return _codec(type_)
+    return _codec(cast("Hashable", type_))

@@ -17,6 +17,14 @@
     ├── RateLimitError             a rate limit does not allow what was asked
     │   ├── RateLimited            refused for now; carries the decision, with when to come again
     │   └── CostExceedsLimit       it costs more than the limit, so it can never pass; nothing was counted
+    ├── QueueError                 a job cannot be what was asked
+    │   ├── InvalidJob             an argument, option or size is wrong; nothing was sent
+    │   ├── QueueFull              the workspace has as many unfinished jobs as it may
+    │   ├── JobUnknown             there is no such job, or its result has expired
+    │   ├── JobFailed              it failed for good; carries the error
+    │   ├── JobCancelled           it was cancelled, or what it depends on did not succeed
+    │   ├── ResultTimeout          it was not over in the time that was given
+    │   └── LeaseLost              raised in a running job: another worker has it now
     └── StoreError                 the store did not do what was asked
         ├── StoreUnavailable       it could not be reached, or went away        (unreachable)
         │   ├── DeadlineExceeded   it did not answer in time
@@ -47,8 +55,13 @@ __all__ = [
     "CostExceedsLimit",
     "CredentialsRejected",
     "DeadlineExceeded",
+    "InvalidJob",
     "InvalidKey",
+    "JobCancelled",
+    "JobFailed",
+    "JobUnknown",
     "Kind",
+    "LeaseLost",
     "LimitExceeded",
     "LoadCancelled",
     "LoadError",
@@ -57,9 +70,12 @@ __all__ = [
     "Outcome",
     "PermissionDenied",
     "ProtocolError",
+    "QueueError",
+    "QueueFull",
     "RateLimitError",
     "RateLimited",
     "RedisCoreError",
+    "ResultTimeout",
     "SessionError",
     "SessionGone",
     "SessionTooLarge",
@@ -187,6 +203,56 @@ class RateLimited(RateLimitError):
 
 class CostExceedsLimit(RateLimitError, ValueError):
     """It costs more than the limit lets pass at all, so waiting is of no use; nothing was counted."""
+
+
+class QueueError(RedisCoreError):
+    """A job cannot be what was asked."""
+
+
+class InvalidJob(QueueError, ValueError):
+    """An argument, an option or a size is wrong; nothing was sent."""
+
+
+class QueueFull(QueueError):
+    """The workspace has as many unfinished jobs as it may.
+
+    Args:
+        message: which queue, and the limit.
+        accepted: how many of the jobs of this call were taken all the same.
+    """
+
+    def __init__(self, message: str, *, accepted: int = 0) -> None:
+        super().__init__(message)
+        self.accepted = accepted
+
+
+class JobUnknown(QueueError):
+    """There is no such job, or its result has expired."""
+
+
+class JobFailed(QueueError):
+    """The job failed for good.
+
+    Args:
+        message: which job, and its last error.
+        error_type: the name of that error's class.
+    """
+
+    def __init__(self, message: str, *, error_type: str) -> None:
+        super().__init__(message)
+        self.error_type = error_type
+
+
+class JobCancelled(QueueError):
+    """The job was cancelled, or what it depends on did not succeed."""
+
+
+class ResultTimeout(QueueError, TimeoutError):
+    """The job was not over in the time that was given; it goes on."""
+
+
+class LeaseLost(QueueError):
+    """Raised in a running job: its worker was taken for dead, and another one has the job now."""
 
 
 class StoreError(RedisCoreError):

@@ -28,6 +28,7 @@ __all__ = [
     "check_part",
     "check_workspace_id",
     "family_of",
+    "queue_key",
     "rate_key",
     "session_epoch_key",
     "workspace_of",
@@ -68,6 +69,42 @@ class Family:
 
 
 _PREFIX: Final = "ws:{"
+
+
+def _queue_family(kind: str, type: str, purpose: str, rest: str = "", ttl: str = "none") -> Family:
+    """A family of the job queue: the queue's name, with `#n` for its shards, is the hash tag."""
+    return Family(kind, f"{kind}:{{<queue>}}{rest}", "queue", type, ttl, purpose)
+
+
+_UNFINISHED: Final = "none; bounded by the unfinished jobs that a workspace may have"
+_JOB: Final = ":<workspace>:<id>"
+_QUEUE_FAMILIES: Final = (
+    _queue_family("queue-jobs", "hash", "payloads of unfinished jobs by workspace and id", ttl=_UNFINISHED),
+    _queue_family("queue-wait", "list", "ids that wait, of one workspace and priority", ":<workspace>:<level>", _UNFINISHED),
+    _queue_family("queue-ring", "zset", "workspaces with waiting jobs by virtual time", ttl=_UNFINISHED),
+    _queue_family("queue-later", "zset", "jobs that are delayed, retried or asleep, by when they are due", ttl=_UNFINISHED),
+    _queue_family("queue-blocked", "hash", "how many others each job waits for", ttl=_UNFINISHED),
+    _queue_family("queue-after", "hash", "who is told or freed when a job is over", ttl=_UNFINISHED),
+    _queue_family("queue-held", "list", "jobs of a task that is paused or has as many running as it may", ":<task>", _UNFINISHED),
+    _queue_family("queue-parked", "hash", "workspaces that have as many running as they may", ttl=_UNFINISHED),
+    _queue_family("queue-tries", "hash", "runs, failures and deaths of jobs that were claimed before", ttl=_UNFINISHED),
+    _queue_family("queue-unique", "hash", "which unfinished job holds a unique key", ttl=_UNFINISHED),
+    _queue_family("queue-depth", "hash", "unfinished jobs by workspace", ttl=_UNFINISHED),
+    _queue_family("queue-running", "hash", "running jobs: in all, by workspace and by task", ttl=_UNFINISHED),
+    _queue_family("queue-leases", "zset", "workers that run jobs, by when their lease ends", ttl="none; one entry a worker"),
+    _queue_family("queue-run", "hash", "the jobs that a worker runs", ":<worker>", "none; gone when its lease is reaped"),
+    _queue_family("queue-bell", "list", "at most one token, for which idle workers wait"),
+    _queue_family("queue-info", "hash", "virtual time, limits and pause of the queue"),
+    _queue_family("queue-limits", "hash", "weight, limit and pause of single workspaces"),
+    _queue_family("queue-gates", "hash", "limit and pause of single tasks"),
+    _queue_family("queue-schedules", "hash", "when each schedule last fired"),
+    _queue_family(
+        "job", "hash", "steps, progress, signals and errors of a job that has any", _JOB,
+        "none while it is unfinished; then its result's, or 30 days for a dead letter",
+    ),
+    _queue_family("job-result", "string", "how a job ended, and what it returned", _JOB, "the task's result_ttl"),
+    _queue_family("job-dead", "zset", "a workspace's dead letters by when they were buried", ":<workspace>", "30 days"),
+)  # fmt: skip
 
 FAMILIES: Final[tuple[Family, ...]] = (
     Family(
@@ -158,6 +195,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         ttl="seconds; the store's epoch none, a user's longer than any session that it ends",
         purpose="the fleet's own: health canaries, the store's epoch, the epochs of users whose sessions were all revoked",
     ),
+    *_QUEUE_FAMILIES,
 )
 
 
@@ -275,6 +313,15 @@ def session_epoch_key(key_id: str, tag: str) -> str:
         InvalidKey: a part may not stand in a key.
     """
     return f"sys:session-epoch:{check_part(key_id)}:{check_part(tag)}"
+
+
+def queue_key(family: str, queue: str, *parts: str) -> str:
+    """A key or channel of one queue's shard: `<family>:{<queue>}:<part>:...`; the braces keep all of a shard in one slot.
+
+    Raises:
+        InvalidKey: a part may not stand in a key.
+    """
+    return ":".join((f"{family}:{{{check_part(queue)}}}", *map(check_part, parts)))
 
 
 def cache_address(key: str | bytes) -> tuple[str, str, str] | None:

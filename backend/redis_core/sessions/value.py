@@ -68,7 +68,7 @@ def decode_as(raw: bytes, type_: type[T]) -> T:
         CodecError: it is not JSON, or not of this type; the message never shows the bytes.
     """
     try:
-        return cast("T", _decoder(type_).decode(raw))
+        return cast("T", _decoder(cast("Any", type_)).decode(raw))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         name = getattr(type_, "__name__", str(type_))
         raise CodecError(f"{len(raw)} stored bytes of a session are not a {name}: {error}") from error

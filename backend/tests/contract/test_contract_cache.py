@@ -111,7 +111,9 @@ class TestReading:
     async def test_a_value_that_could_be_changed_is_copied_for_each_caller(self, here: Here) -> None:
         lists: CacheRegion[list[int]] = CacheRegion("numbers", list[int], ttl=60)
         await live(here)
-        first, second = await asyncio.gather(*(here.cache.get_or_load(lists, "a", lambda _: [1]) for _ in range(2)))
+        first, second = await asyncio.gather(
+            *(here.cache.get_or_load(lists, "a", lambda _: [1]) for _ in range(2))
+        )
         first.append(2)
         third = await here.cache.get_or_load(lists, "a", lambda _: [9])
         third.append(3)
