@@ -61,7 +61,9 @@ def test_what_could_change_is_copied(type_: type) -> None:
     assert not CacheRegion("r", type_).shared
 
 
-@pytest.mark.parametrize("option", ["ttl", "stale_while_revalidate", "fail_safe", "memory_ttl", "hard_timeout"])
+@pytest.mark.parametrize(
+    "option", ["ttl", "stale_while_revalidate", "fail_safe", "memory_ttl", "hard_timeout"]
+)
 def test_a_negative_time_is_refused(option: str) -> None:
     with pytest.raises(ConfigError, match=rf"CacheRegion\('profile'\)\.{option} is '-1'"):
         CacheRegion("profile", str, **{option: -1})  # type: ignore[arg-type]

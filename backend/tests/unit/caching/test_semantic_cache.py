@@ -59,7 +59,9 @@ async def test_another_process_finds_what_this_one_asked(memory: Client, model: 
 
 @pytest.mark.parametrize("other", ["workspace", "model", "context"])
 async def test_nothing_is_answered_across(memory: Client, model: Model, other: str) -> None:
-    await SemanticCache(memory.workspace("acme"), "opus").ask("north", model, embedding=turned(0), context="a")
+    await SemanticCache(memory.workspace("acme"), "opus").ask(
+        "north", model, embedding=turned(0), context="a"
+    )
     answers = SemanticCache(
         memory.workspace("other" if other == "workspace" else "acme"), "haiku" if other == "model" else "opus"
     )
