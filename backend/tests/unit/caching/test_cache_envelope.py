@@ -17,9 +17,7 @@ ENVELOPE = Envelope(
     created=1_790_000_000_000, load=12, fresh=60_000, kept=120_000, version=1, generations=(b"1790", b"1791")
 )
 # As the first release wrote it: it must open for ever.
-FORMAT_1 = (
-    "0100 92 96 cf%016x 0c cdea60 ce0001d4c0 01 92 c40431373930 c40431373931 c403616263" % 1_790_000_000_000
-)
+FORMAT_1 = "0100 92 96 cf000001a0c4506c00 0c cdea60 ce0001d4c0 01 92 c40431373930 c40431373931 c403616263"
 KEYS = EnvelopeKeys({7: Secret("00" * 32)})
 
 

@@ -98,8 +98,11 @@ class CacheModel(RuleBasedStateMachine):
 
     @rule(side=SIDES, tenant=TENANTS, key=KEYS)
     def peek(self, side: int, tenant: str, key: str) -> None:
-        found = self.run(self.cache(side, tenant).get(ROWS, key, tags=[TAG]))
+        found: int | None = self.run(self._peek(side, tenant, key))
         assert found in {None, self.rows.get((tenant, key), 0)}
+
+    async def _peek(self, side: int, tenant: str, key: str) -> int | None:
+        return await self.cache(side, tenant).get(ROWS, key, tags=[TAG])
 
     @rule(side=SIDES, tenant=TENANTS)
     def read_all(self, side: int, tenant: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -55,7 +54,7 @@ class Site:
 
     async def ask(
         self, path: str = "/cached/a", *, method: str = "GET", query: bytes = b"", workspace: str | None = "acme",
-        **headers: str,
+        **headers: Any,
     ) -> Answer:  # fmt: skip
         sent: list[Any] = []
 
@@ -79,12 +78,12 @@ def app() -> App:
 
 
 @pytest.fixture
-async def client(memory: Client) -> AsyncIterator[Client]:
+async def client(memory: Client) -> Client:
     engine = memory.service(CacheEngine)
     engine.listen()
     while engine.clock.monotonic() >= engine.backplane.live_until:
         await asyncio.sleep(0)
-    yield memory
+    return memory
 
 
 async def test_a_response_is_kept_with_its_headers_and_an_etag(client: Client, app: App) -> None:
