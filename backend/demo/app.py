@@ -11,12 +11,18 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from demo import page, routes
-from redis_core import close_redis
+from demo.members import create_members
+from redis_core import Client, Settings, close_redis
 from redis_core.api.problems import add_problem_details
 from redis_core.api.router import create_router
 
 ROUTERS = (page.router, routes.router)
 """What the demo serves, below `/demo`."""
+
+
+def mount_members(app: FastAPI, client: Client, settings: Settings) -> None:
+    """Put the members' application, with its sessions and limits, below `/demo/members`."""
+    app.mount("/demo/members", create_members(client, settings))
 
 
 def create_demo_app() -> FastAPI:

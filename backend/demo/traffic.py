@@ -20,6 +20,7 @@ from demo.page import WORKSPACES
 VISITORS: Final = 4
 PAUSE_SECONDS: Final = (0.1, 0.3)
 """Between two requests of one visitor: about 20 requests/s in all."""
+_LOOKS_A_LOGIN: Final = 60
 AWAY_SECONDS: Final = 1.0
 """How long a visitor waits when the service does not answer."""
 
@@ -50,6 +51,28 @@ async def drive(url: str) -> None:
             workspace = WORKSPACES[number % len(WORKSPACES)]
             # Seeded: every run shows the same picture.
             visitors.create_task(_Visitor(http, workspace, random.Random(number)).visit())
+        visitors.create_task(_member(url))
+
+
+async def _member(url: str) -> None:
+    """A member who logs in and looks around: sessions, limits and the cache have something to show."""
+    # The cookie of plain http on a loopback address is kept by an unsafe jar only.
+    jar = aiohttp.CookieJar(unsafe=True)
+    async with aiohttp.ClientSession(url, cookie_jar=jar, timeout=aiohttp.ClientTimeout(total=5)) as http:
+        while True:
+            try:
+                async with http.post("/demo/members/login", json={"user": "ada", "workspace": "acme"}) as answer:
+                    await _served(answer)
+                for _ in range(_LOOKS_A_LOGIN):
+                    for page in ("me", "summary", "campaigns"):
+                        async with http.get(f"/demo/members/{page}") as answer:
+                            await _served(answer)
+                    await asyncio.sleep(AWAY_SECONDS)
+                async with http.post("/demo/members/logout"):
+                    pass
+            except (aiohttp.ClientError, TimeoutError, Unserved):
+                # The visitors tell of an outage.
+                await asyncio.sleep(AWAY_SECONDS)
 
 
 class _Visitor:

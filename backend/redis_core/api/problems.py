@@ -77,11 +77,13 @@ _STORE_PROBLEMS: Final[Mapping[Kind, tuple[int, str]]] = {
     Kind.CALLER: (500, "internal-error"),
 }
 _DESCRIPTIONS: Final[Mapping[int, str]] = {
+    401: "Nobody is logged in",
     403: "The caller may not do this",
     404: "There is no such thing",
     405: "Not with this method",
     409: "It is not in a state that allows this",
     422: "A value was not accepted",
+    429: "A limit is used up; `Retry-After` says for how long",
     500: "A mistake of the service; the log has it under `instance`",
     503: "The store did not answer",
 }

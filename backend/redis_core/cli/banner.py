@@ -13,6 +13,7 @@ from redis_core.cli.output import console, fields
 __all__ = ["Addresses", "show_addresses"]
 
 _SET: Final = '["SET", "greeting", "hello", "EX", "60"]'
+_LOGIN: Final = '{"user": "ada", "workspace": "acme"}'
 
 
 class Addresses(Struct, frozen=True, omit_defaults=True):
@@ -73,7 +74,13 @@ def _examples(addresses: Addresses) -> list[str]:
             f"curl {addresses.api}/api/v1/admin/redis-metrics",
         ]
     if addresses.demo:
-        lines += [f"curl {addresses.demo}/api/acme/campaigns"]
+        members = f"{addresses.demo}/members"
+        lines += [
+            f"curl {addresses.demo}/api/acme/campaigns",
+            f"curl -i -c cookies.txt {members}/login --json '{_LOGIN}'",
+            f"curl -i -b cookies.txt {members}/me",
+            f"curl -i -b cookies.txt {members}/summary",
+        ]
     if addresses.gateway:
         bearer = f'-H "Authorization: Bearer {addresses.tokens.get("GATEWAY_TOKEN", "$GATEWAY_TOKEN")}"'
         lines += [
