@@ -76,13 +76,15 @@ def create_members(client: Client, settings: Settings) -> FastAPI:
     app.add_middleware(
         RateLimitMiddleware, limiter=limiter, alongside=lambda scope: request_session(scope).prefetch()
     )
-    app.add_middleware(SessionMiddleware, sessions=sessions, cookie=SessionCookie.insecure_localhost())
+    app.add_middleware(
+        SessionMiddleware,
+        sessions=sessions,  # type: ignore[arg-type]  # Starlette cannot tell which data they hold
+        cookie=SessionCookie.insecure_localhost(),
+    )
     add_problem_details(app)
 
     def campaigns_of(session: Member) -> Campaigns:
         return Campaigns(client.workspace(session.workspace))
-
-    OwnCampaigns = Annotated[Campaigns, Depends(campaigns_of)]
 
     @app.post("/login", dependencies=[Depends(limit("10/min"))], responses=problems(422, 429))
     async def login(who: Login, request: Request) -> dict[str, str]:
@@ -96,7 +98,7 @@ def create_members(client: Client, settings: Settings) -> FastAPI:
 
     @app.get("/devices", responses=problems(401))
     async def devices(session: Member) -> list[dict[str, Any]]:
-        assert session.user_id is not None  # noqa: S101 - current_session has made sure
+        assert session.user_id is not None
         found = await sessions.list(session.user_id, session.workspace, current=session)
         return [msgspec.to_builtins(one) for one in found]
 
@@ -105,17 +107,21 @@ def create_members(client: Client, settings: Settings) -> FastAPI:
         await session_of_request(request).logout()
 
     @app.get("/campaigns", responses=problems(401))
-    async def list_campaigns(campaigns: OwnCampaigns) -> list[Campaign]:
+    async def list_campaigns(campaigns: Annotated[Campaigns, Depends(campaigns_of)]) -> list[Campaign]:
         return await campaigns.newest()
 
     @app.post("/campaigns", status_code=201, responses=problems(401, 422))
-    async def create_campaign(draft: Draft, session: Member, campaigns: OwnCampaigns) -> Campaign:
+    async def create_campaign(
+        draft: Draft, session: Member, campaigns: Annotated[Campaigns, Depends(campaigns_of)]
+    ) -> Campaign:
         made = await campaigns.create(draft.name, draft.channel)
         await client.workspace(session.workspace).cache.delete(SUMMARIES, "start")
         return made
 
     @app.get("/summary", responses=problems(401))
-    async def summary(session: Member, campaigns: OwnCampaigns, response: Response) -> dict[str, int]:
+    async def summary(
+        session: Member, campaigns: Annotated[Campaigns, Depends(campaigns_of)], response: Response
+    ) -> dict[str, int]:
         async def load(_: str) -> Summary:
             newest = await campaigns.newest()
             return Summary(len(newest), sum(campaign.views for campaign in newest))

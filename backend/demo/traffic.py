@@ -61,7 +61,9 @@ async def _member(url: str) -> None:
     async with aiohttp.ClientSession(url, cookie_jar=jar, timeout=aiohttp.ClientTimeout(total=5)) as http:
         while True:
             try:
-                async with http.post("/demo/members/login", json={"user": "ada", "workspace": "acme"}) as answer:
+                async with http.post(
+                    "/demo/members/login", json={"user": "ada", "workspace": "acme"}
+                ) as answer:
                     await _served(answer)
                 for _ in range(_LOOKS_A_LOGIN):
                     for page in ("me", "summary", "campaigns"):

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, cast
 
-from redis_core.commands import Commands, Key, wrong_shape
+from redis_core.commands import Commands, Key, scan_iter, wrong_shape
 from redis_core.errors import NoScript, StoreError, StoreUnavailable
-from redis_core.keys import cache_address
+from redis_core.keys import cache_address, is_rate_key
 from redis_core.pipeline import Pipeline, Transaction
 from redis_core.retry import RetryBudget, may_repeat
 from redis_core.script import Script
@@ -117,11 +117,30 @@ class Client(Commands):
         """Remove keys; how many there were.
 
         The manual's addresses of the cache are understood: `cache:acme:*` flushes that workspace's cache, `cache:acme:profile:*`
-        one region of it, `cache:acme:profile:42` removes one value, wherever they are kept. Each counts as one.
-        Budget: 1 command; 2 for each such address.
+        one region of it, `cache:acme:profile:42` removes one value, wherever they are kept. Each counts as one. So is
+        `rate:u1:/api/v1/agents`: over REST, where limits are counted in strings of several names, all of them go.
+        Budget: 1 command; 2 for each address of the cache; over REST a scan of the key space for each of a rate limit.
         """
         addresses = [address for key in keys if (address := cache_address(key)) is not None]
-        return self._delete_cached(keys, addresses) if addresses else super().delete(*keys)
+        if addresses:
+            return self._delete_cached(keys, addresses)
+        if self.mode == "upstash" and any(is_rate_key(key) for key in keys):
+            return self._delete_rates(keys)
+        return super().delete(*keys)
+
+    async def _delete_rates(self, keys: Sequence[Key]) -> int:
+        counted = [
+            name
+            for key in keys
+            if is_rate_key(key)
+            for name in [
+                found
+                async for found in scan_iter(
+                    self, f"{str(key, 'utf-8') if isinstance(key, bytes) else key}:*"
+                )
+            ]
+        ]
+        return await super().delete(*keys, *counted)
 
     async def _delete_cached(self, keys: Sequence[Key], addresses: Sequence[tuple[str, str, str]]) -> int:
         for workspace, region, key in addresses:

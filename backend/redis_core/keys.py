@@ -28,6 +28,7 @@ __all__ = [
     "check_part",
     "check_workspace_id",
     "family_of",
+    "is_rate_key",
     "queue_key",
     "rate_key",
     "session_epoch_key",
@@ -304,6 +305,14 @@ def canary_key(name: str) -> str:
         InvalidKey: the name may not stand in a key.
     """
     return f"sys:canary:{check_part(name)}"
+
+
+def is_rate_key(key: str | bytes) -> bool:
+    """Whether this is the whole key of a subject's rate limits at an endpoint, `rate:<subject>:<endpoint>`."""
+    text = key.decode("utf-8", "replace") if isinstance(key, bytes) else key
+    family, _, rest = text.partition(":")
+    subject, _, endpoint = rest.partition(":")
+    return family == "rate" and all(_PLAIN_PART.fullmatch(part) for part in (subject, endpoint))
 
 
 def session_epoch_key(key_id: str, tag: str) -> str:

@@ -31,7 +31,9 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-async def login(http: aiohttp.ClientSession, url: str, user: str = "ada", workspace: str = "acme") -> dict[str, str]:
+async def login(
+    http: aiohttp.ClientSession, url: str, user: str = "ada", workspace: str = "acme"
+) -> dict[str, str]:
     """Log in; the headers that carry the session."""
     async with http.post(f"{url}/login", json={"user": user, "workspace": workspace}) as answer:
         assert answer.status == 200
@@ -87,7 +89,9 @@ async def test_the_summary_is_cached_until_something_changes(http: aiohttp.Clien
         assert await summary() == ("loader", 1)
 
 
-async def test_too_many_logins_are_refused_with_what_a_client_needs(http: aiohttp.ClientSession, url: str) -> None:
+async def test_too_many_logins_are_refused_with_what_a_client_needs(
+    http: aiohttp.ClientSession, url: str
+) -> None:
     for _ in range(10):
         await login(http, url)
     async with http.post(f"{url}/login", json={"user": "ada", "workspace": "acme"}) as answer:
