@@ -14,14 +14,16 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from logging import DEBUG
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from redis_core.caching.engine import CacheEngine
 from redis_core.caching.load import BatchLoader, Loader, Loads
 from redis_core.caching.region import TTL, CacheEntry, CacheRegion, Fresh
 from redis_core.caching.store import Stored
-from redis_core.caching.tiers import CacheTiers, Found
-from redis_core.errors import InvalidKey
+from redis_core.caching.tiers import CacheTiers, Found, lines_wanted
+from redis_core.errors import ConfigError, InvalidKey
 
 if TYPE_CHECKING:
     from redis_core.client import Client
@@ -68,7 +70,7 @@ class Cache:
         entries = self._by_region.get(region)
         if entries is not None:
             entry = entries.get(key)
-            if entry is not None and region.shared and not entry.failed:
+            if entry is not None and region.shared and not entry.overdue and not lines_wanted(DEBUG):
                 now = self._monotonic()
                 if now < entry.fresh_until and now < self._backplane.live_until:
                     if entry.frequency < _MAX_FREQUENCY:
@@ -78,7 +80,7 @@ class Cache:
         self._engine.listen()
         tiers = self._tiers
         entry = tiers.in_memory(region, key)
-        if entry is not None and tiers.may_serve(entry):
+        if entry is not None and not entry.overdue and tiers.may_serve(entry):
             return tiers.take(region, (entry, "memory"))
         found = await self._loads.look(region, key, tags)
         return None if found is None else tiers.take(region, found)
@@ -89,7 +91,7 @@ class Cache:
         """As `get`, with the value's age, the tier that had it and whether it is stale; None if it is not cached."""
         self._engine.listen()
         entry = self._tiers.in_memory(region, key)
-        if entry is not None and self._tiers.may_serve(entry):
+        if entry is not None and not entry.overdue and self._tiers.may_serve(entry):
             return self._tiers.hit(region, (entry, "memory"))
         found = await self._loads.look(region, key, tags)
         return None if found is None else self._tiers.hit(region, found)
@@ -113,9 +115,9 @@ class Cache:
         entries = self._by_region.get(region)
         if entries is not None:
             entry = entries.get(key)
-            if entry is not None and region.shared and not entry.failed:
+            if entry is not None and region.shared and not entry.overdue and not lines_wanted(DEBUG):
                 now = self._monotonic()
-                if now < entry.refresh_at and now < self._backplane.live_until:
+                if now < entry.fresh_until and now < entry.refresh_at and now < self._backplane.live_until:
                     if entry.frequency < _MAX_FREQUENCY:
                         entry.frequency += 1
                     region.figures.memory_hits += 1
@@ -183,25 +185,26 @@ class Cache:
             region: what kind of value.
             key: which one.
             value: the value; None remembers an absence.
-            ttl: seconds; None takes the region's.
+            ttl: seconds, above 0; None takes the region's.
             tags: names by which it can be invalidated together with others.
 
         Raises:
             CodecError: the value cannot be stored.
+            ConfigError: the TTL is not above 0.
             StoreError: the store did not take it.
         """
         self._engine.listen()
         tiers, engine = self._tiers, self._engine
+        if ttl is not None and ttl <= 0:
+            raise ConfigError("Cache.set(ttl=...)", str(ttl), "give seconds above 0, or delete the value")
         seconds = ttl or region.ttl or self._client.settings.redis_default_ttl
         payload = None if value is None else region.codec.encode(value)
         stored = Stored(tiers.new_envelope(region, seconds, engine.clock.now(), 0), payload)
-        engine.changed(tiers.workspace, region.name, (key,))
-        fence = engine.fence(tiers.place(region, key))
-        await tiers.store.write(region, key, tags, stored.envelope, payload)
-        undisturbed = engine.fence(tiers.place(region, key)) == fence
-        # Again: a read that began before the write and ended after the first of these may have kept the value before.
-        engine.changed(tiers.workspace, region.name, (key,))
-        if undisturbed:
+        place = tiers.place(region, key)
+        fence = engine.fence(place)
+        write = tiers.store.write(region, key, tags, stored.envelope, payload)
+        await self._change(partial(engine.changed, tiers.workspace, region.name, (key,)), write)
+        if engine.fence(place) == fence + 2:
             tiers.keep(region, tiers.entry(region, key, value, stored, tags))
 
     async def delete(self, region: CacheRegion[Any] | str, key: str) -> None:
@@ -212,22 +215,34 @@ class Cache:
         """As `delete`, for several keys. Budget: 2 commands, 1 trip, whatever their number."""
         if keys:
             name = _name(region)
-            self._engine.changed(self._tiers.workspace, name, tuple(keys))
-            await self._tiers.store.delete(name, keys)
-            self._engine.changed(self._tiers.workspace, name, tuple(keys))
+            forget = partial(self._engine.changed, self._tiers.workspace, name, tuple(keys))
+            await self._change(forget, self._tiers.store.delete(name, keys))
 
     async def flush(self, region: CacheRegion[Any] | str | None = None) -> None:
         """Make every value of a region, or of the workspace, a miss, however many. Budget: 2 commands, 1 trip."""
         name = "" if region is None else _name(region)
-        self._engine.flushed(self._tiers.workspace, name)
-        await self._tiers.store.flush(name)
-        self._engine.flushed(self._tiers.workspace, name)
+        forget = partial(self._engine.flushed, self._tiers.workspace, name)
+        await self._change(forget, self._tiers.store.flush(name))
 
     async def flush_tag(self, tag: str) -> None:
         """Make every value that carries a tag a miss, however many. Budget: 2 commands, 1 trip."""
-        self._engine.flushed(self._tiers.workspace, tag=tag)
-        await self._tiers.store.flush_tag(tag)
-        self._engine.flushed(self._tiers.workspace, tag=tag)
+        forget = partial(self._engine.flushed, self._tiers.workspace, tag=tag)
+        await self._change(forget, self._tiers.store.flush_tag(tag))
+
+    async def _change(self, forget: Callable[[], None], work: Awaitable[None]) -> None:
+        """Change the store, and forget what memory has of it before and after.
+
+        Again after: a read that began before the change and ended after the first of these may have kept what was there before.
+        """
+        forget()
+        try:
+            await work
+        except BaseException:
+            # It may be done later than this, or not at all: the backplane will tell.
+            self._engine.backplane.disown()
+            raise
+        finally:
+            forget()
 
 
 def _name(region: CacheRegion[Any] | str) -> str:

@@ -26,7 +26,7 @@ Environment = Literal["development", "test", "production"]
 _BACKEND: Final = Path("backend")
 _URLS: Final = frozenset({"UPSTASH_REDIS_URL", "REDIS_URL"})
 _SECRETS: Final = frozenset(
-    {"UPSTASH_REDIS_TOKEN", "GATEWAY_TOKEN", "GATEWAY_READONLY_TOKEN", "SESSION_PEPPERS"}
+    {"UPSTASH_REDIS_TOKEN", "GATEWAY_TOKEN", "GATEWAY_READONLY_TOKEN", "SESSION_PEPPERS", "CACHE_KEYS"}
 )
 
 
@@ -77,6 +77,15 @@ class Settings(BaseSettings):
     """What a login does when the user has as many: end the one used longest ago, or fail."""
     session_cookie_insecure_localhost: bool = False
     """Send the session cookie over plain http, for development on localhost. An error in production."""
+    cache_memory_entries: int = Field(default=100_000, ge=1)
+    """Most cached values that a process keeps in its memory, over all workspaces."""
+    cache_memory_bytes: int = Field(default=128 * 1024 * 1024, ge=1024)
+    """Most bytes of them, estimated from their encoded size."""
+    cache_keys: Secret | None = None
+    """Keys of the cache regions that encrypt, `id:hex,id:hex`; the first encrypts, the others still open.
+
+    An id is 0 to 255, a key 32 bytes as 64 hex digits. Taking one away makes misses of what it encrypted.
+    """
     redis_max_connections: int = Field(default=50, ge=1, le=10_000)
     """Most HTTP requests to Upstash at once, and most connections for blocking commands over TCP."""
 

@@ -8,11 +8,13 @@ beyond that a vector database is the tool. Needs the extra `semantic` (numpy).
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import math
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
@@ -20,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from redis_core.cache import CacheRegion
-from redis_core.errors import ConfigError
+from redis_core.errors import ConfigError, StoreError
+from redis_core.log import get_logger
 
 if TYPE_CHECKING:
     from redis_core.workspace import Workspace
@@ -30,6 +33,10 @@ __all__ = ["Answer", "Reply", "SemanticCache", "SemanticFigures", "normalise"]
 Vector = npt.NDArray[np.float32]
 
 _SPACES: Final = re.compile(r"\s+")
+_PAGE: Final = 256
+"""Questions read at once: 1.5 MB of vectors of 1,536 numbers."""
+
+_LOG: Final = get_logger("redis_core.cache")
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -95,9 +102,10 @@ class SemanticCache:
             raise ConfigError("SemanticCache.most", str(most), "keep one question at least")
         self.figures = SemanticFigures()
         self._workspace = workspace
-        self._region: CacheRegion[Answer] = CacheRegion(f"llm-{model}", Answer, ttl=ttl, jitter=0)
+        self._region = _region(model, ttl)
         self._stream = workspace.keys.key("cache-index", model)
         self._seen = ""
+        self._reading = asyncio.Lock()
         self._index = _Index(most)
         self._ttl = ttl
         self._threshold = threshold
@@ -113,7 +121,8 @@ class SemanticCache:
     ) -> Reply:
         """The answer to a prompt: known, known for a near one, or from the model.
 
-        Budget: exact as `Cache.get`; near 2 commands more; a call as `Cache.get_or_load` and 3 more.
+        Budget: exact as `Cache.get`; near 2 commands more; a call as `Cache.get_or_load` and 3 more. While the store is away only
+        exact matches in memory count.
 
         Args:
             prompt: the question.
@@ -136,27 +145,61 @@ class SemanticCache:
                 self.figures.near += 1
                 self.figures.tokens_saved += near.answer.tokens
                 return near
+        called = False
+
+        async def load(_: str) -> Answer:
+            nonlocal called
+            called = True
+            return await call()
+
+        answer = await cache.get_or_load(self._region, key, load)
+        if not called:
+            # Somebody else was asking the same at this moment.
+            self.figures.exact += 1
+            self.figures.tokens_saved += answer.tokens
+            return Reply(answer, "exact")
         self.figures.misses += 1
-        answer = await cache.get_or_load(self._region, key, lambda _: call())
         if vector is not None:
             await self._remember(key, vector)
         return Reply(answer, "none", 0.0)
 
     async def _nearest(self, scope: str, vector: Vector) -> Reply | None:
-        since = f"({self._seen}" if self._seen else "-"
-        for entry_id, fields in await self._workspace.client.xrange(self._stream, since):
-            self._seen = entry_id.decode()
-            self._index.add(fields[b"k"].decode(), np.frombuffer(fields[b"v"], dtype="<f4"))
+        try:
+            async with self._reading:
+                await self._read_on()
+        except StoreError as error:
+            _LOG.warning("semantic cache not read", workspace=self._workspace.id, error=str(error))
+            return None
         key, similarity = self._index.nearest(scope, vector)
         if similarity < self._threshold:
             return None
         answer = await self._workspace.cache.get(self._region, key)
         return None if answer is None else Reply(answer, "near", similarity)
 
+    async def _read_on(self) -> None:
+        """Take over what was asked since the last look, here or elsewhere."""
+        while True:
+            since = f"({self._seen}" if self._seen else "-"
+            entries = await self._workspace.client.xrange(self._stream, since, count=_PAGE)
+            for entry_id, fields in entries:
+                self._seen = entry_id.decode()
+                self._index.add(fields[b"k"].decode(), np.frombuffer(fields[b"v"], dtype="<f4"))
+            if len(entries) < _PAGE:
+                return
+
     async def _remember(self, key: str, vector: Vector) -> None:
-        async with self._workspace.client.pipeline() as batch:
-            batch.xadd(self._stream, {"k": key, "v": vector.tobytes()}, max_length=self._most)
-            batch.expire(self._stream, math.ceil(self._ttl))
+        try:
+            async with self._workspace.client.pipeline() as batch:
+                batch.xadd(self._stream, {"k": key, "v": vector.tobytes()}, max_length=self._most)
+                batch.expire(self._stream, math.ceil(self._ttl))
+        except StoreError as error:
+            _LOG.warning("semantic cache not written", workspace=self._workspace.id, error=str(error))
+
+
+@lru_cache(maxsize=1024)
+def _region(model: str, ttl: float) -> CacheRegion[Answer]:
+    """One region for all who ask for the same, be the object made anew for every request."""
+    return CacheRegion(f"llm-{model}", Answer, ttl=ttl, jitter=0)
 
 
 class _Index:

@@ -1,13 +1,13 @@
 """An HTTP response cache for any ASGI application: whole responses of GET and HEAD, kept in the workspace's cache.
 
 A rule says which paths are cached and for how long. Nothing is shared that the application did not allow to be: responses that
-set a cookie, say `no-store` or `private`, or vary by a header that their rule does not name, are passed on and not kept. Each
-cached response has a strong ETag, and a request that names it is answered 304 without a body.
+set a cookie, say `no-store`, `no-cache` or `private`, or vary by a header that their rule does not name, are passed on as they
+come and not kept. Each cached response has a strong ETag, and a request that names it is answered 304 without a body. A HEAD is
+answered with the head of the GET. What a request's own `Cache-Control` says is not followed: a client could turn the cache off.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Sequence
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from redis_core.api.cache_capture import Capture, Headers
 from redis_core.cache import CacheEntry, CacheRegion, Fresh
 from redis_core.errors import ConfigError
 
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
 
 __all__ = ["CacheMiddleware", "HttpRule"]
 
-Headers = tuple[tuple[bytes, bytes], ...]
-
 _NEVER_KEPT: Final = frozenset(
     {b"set-cookie", b"connection", b"transfer-encoding", b"date", b"age", b"x-cache"}
 )
 _UNKEPT_DIRECTIVES: Final = frozenset({b"no-store", b"private", b"no-cache"})
 _CREDENTIALS: Final = frozenset({b"authorization", b"cookie"})
+_IN_304: Final = frozenset({b"cache-control", b"content-location", b"expires", b"vary"})
+"""What RFC 9110 wants a 304 to repeat, besides the ETag."""
 
 
 class _Response(msgspec.Struct, frozen=True, array_like=True):
@@ -58,7 +59,7 @@ class HttpRule:
     path: str
     """A regular expression that the whole path must match."""
     ttl: float
-    """Seconds a response is fresh."""
+    """Seconds a response is fresh; less where its own `s-maxage` or `max-age` says so."""
     stale_while_revalidate: float = 0
     """Seconds after that in which it is still served at once, and renewed behind."""
     vary: tuple[str, ...] = ("accept", "accept-encoding", "accept-language")
@@ -68,6 +69,8 @@ class HttpRule:
     """Whether all of a workspace's users may share a response although their requests carry credentials."""
     max_bytes: int = 1024 * 1024
     """Largest body kept."""
+    hard_timeout: float = 30
+    """Seconds the application may take to make a response that is kept."""
     region: CacheRegion[_Response] = field(init=False, repr=False)
     matches: re.Pattern[str] = field(init=False, repr=False)
     vary_names: tuple[bytes, ...] = field(init=False, repr=False)
@@ -82,7 +85,11 @@ class HttpRule:
                 "HttpRule", f"ttl={self.ttl}, max_bytes={self.max_bytes}", "give numbers above 0"
             )
         region = CacheRegion(
-            "http", _Response, ttl=self.ttl, stale_while_revalidate=self.stale_while_revalidate
+            "http",
+            _Response,
+            ttl=self.ttl,
+            stale_while_revalidate=self.stale_while_revalidate,
+            hard_timeout=self.hard_timeout,
         )
         object.__setattr__(self, "region", region)
         object.__setattr__(self, "matches", matches)
@@ -120,96 +127,88 @@ class CacheMiddleware:
             await self._app(scope, receive, send)
             return
 
-        own: _Response | None = None
+        own: Capture | None = None
+        gone = False
 
         async def load(_: str) -> _Response | Fresh[_Response]:
             nonlocal own
-            response, headers = await _capture(self._app, scope, rule)
-            if response is None:
-                return _NOT_KEPT  # too large: remembered, so that it is not run twice for every request
-            if _may_be_kept(response.status, headers, rule):
-                return response
-            # For this caller alone: who waits for the same load may be another user.
-            own = response
-            return Fresh(_NOT_KEPT, ttl=0)
+            own = capture = Capture(
+                self._app,
+                {**scope, "method": "GET"},
+                receive,
+                may_be_kept=lambda status, headers: _lifetime(status, headers, rule) > 0,
+                max_bytes=rule.max_bytes,
+            )
+            if gone:
+                capture.abandon()
+            if await capture.collect():
+                return Fresh(_kept(capture), _lifetime(capture.status, capture.headers, rule))
+            # The body is for this caller alone: who waits for the same load may be another user. That it is too large is
+            # remembered, so that the next ones need not find out.
+            return _NOT_KEPT if capture.too_large else Fresh(_NOT_KEPT, ttl=0)
 
         cache = self._client.workspace(workspace).cache
-        entry = await cache.get_entry_or_load(rule.region, _key(scope, rule), load)
-        if entry.value.status:
-            await _answer(scope, send, entry)
-        elif own is not None:
-            await _send(scope, send, own.status, own.headers, own.body)
-        else:
-            await self._app(scope, receive, send)
+        try:
+            entry = await cache.get_entry_or_load(rule.region, _key(scope, rule), load)
+            if entry.value.status:
+                await _answer(scope, send, entry)
+            elif own is not None and own.handed_over:
+                await own.pass_on(_without_body(send) if scope["method"] == "HEAD" else send)
+            else:
+                await self._app(scope, receive, send)
+        finally:
+            gone = True
+            if own is not None:
+                own.abandon()
 
     def _rule(self, scope: Scope) -> HttpRule | None:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         for rule in self._rules:
             if rule.matches.fullmatch(scope["path"]):
-                names = {name for name, _ in headers}
-                hidden = _CREDENTIALS & names - set(rule.vary_names)
-                return None if (hidden and not rule.shared) or b"range" in names else rule
+                sent = dict(headers)
+                hidden = _CREDENTIALS & sent.keys() - set(rule.vary_names)
+                has_body = sent.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in sent
+                passes = (hidden and not rule.shared) or b"range" in sent or has_body
+                return None if passes else rule
         return None
 
 
 def _key(scope: Scope, rule: HttpRule) -> str:
-    """Path, query and the headers it varies by, as a digest: they may hold anything, and secrets."""
+    """Scheme, host, path, query and the headers it varies by, as a digest: they may hold anything, and secrets."""
     digest = hashlib.sha256()
     path: str = scope["path"]
-    for part in (scope["method"].encode(), path.encode("utf-8", "surrogateescape"), scope["query_string"]):
+    scheme: str = scope.get("scheme", "http")
+    for part in (scheme.encode(), path.encode("utf-8", "surrogateescape"), scope["query_string"]):
         digest.update(len(part).to_bytes(4, "big") + part)
     for name, value in scope["headers"]:
-        if name in rule.vary_names:
+        # The host always: an application may write it into its links.
+        if name == b"host" or name in rule.vary_names:
             digest.update(name + b":" + len(value).to_bytes(4, "big") + value)
     return digest.hexdigest()
 
 
-async def _capture(app: ASGIApp, scope: Scope, rule: HttpRule) -> tuple[_Response | None, Headers]:
-    """Run the application; its response, None if the body is too large, and all of its headers."""
-    start: Message = {}
-    body = bytearray()
-    too_large = False
-    asked = False
-
-    async def give() -> Message:
-        # The load belongs to the cache: it goes on when the caller has gone, so there is no disconnect to tell of.
-        nonlocal asked
-        if asked:
-            await asyncio.Event().wait()
-        asked = True
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def take(message: Message) -> None:
-        nonlocal start, too_large
-        if message["type"] == "http.response.start":
-            start = message
-        elif message["type"] == "http.response.body":
-            too_large = too_large or len(body) + len(message.get("body", b"")) > rule.max_bytes
-            if not too_large:
-                body.extend(message.get("body", b""))
-
-    await app(scope, give, take)
-    headers: Headers = tuple((name.lower(), value) for name, value in start.get("headers", ()))
-    if too_large:
-        return None, headers
-    status: int = start.get("status", 500)
-    etag = next((value for name, value in headers if name == b"etag"), b"")
-    etag = etag or b'"' + hashlib.sha256(body).hexdigest()[:32].encode() + b'"'
-    may_stay = tuple((name, value) for name, value in headers if name not in _NEVER_KEPT)
-    kept = may_stay if _may_be_kept(status, headers, rule) else headers
-    return _Response(status, kept, bytes(body), etag), headers
+def _kept(capture: Capture) -> _Response:
+    etag = next((value for name, value in capture.headers if name == b"etag"), b"")
+    etag = etag or b'"' + hashlib.sha256(capture.body).hexdigest()[:32].encode() + b'"'
+    headers = tuple((name, value) for name, value in capture.headers if name not in _NEVER_KEPT)
+    return _Response(capture.status, headers, bytes(capture.body), etag)
 
 
-def _may_be_kept(status: int, headers: Headers, rule: HttpRule) -> bool:
+def _lifetime(status: int, headers: Headers, rule: HttpRule) -> float:
+    """Seconds for which a response may be kept; 0 if it may not be."""
     if status != 200:  # noqa: PLR2004 - only a plain success is
-        return False
+        return 0
+    directives: dict[bytes, bytes] = {}
     for name, value in headers:
-        words = {word.strip().lower() for word in value.split(b",")}
-        if name == b"set-cookie" or (name == b"cache-control" and words & _UNKEPT_DIRECTIVES):
-            return False
-        if name == b"vary" and not words <= set(rule.vary_names):
-            return False
-    return True
+        words = [word.strip().lower() for word in value.split(b",")]
+        if name == b"set-cookie" or (name == b"vary" and not set(words) <= set(rule.vary_names)):
+            return 0
+        if name == b"cache-control":
+            directives |= {word.partition(b"=")[0]: word.partition(b"=")[2].strip(b'"') for word in words}
+    if directives.keys() & _UNKEPT_DIRECTIVES:
+        return 0
+    age = directives.get(b"s-maxage", directives.get(b"max-age", b""))
+    return min(rule.ttl, int(age[:10])) if age.isdigit() else rule.ttl
 
 
 async def _answer(scope: Scope, send: Send, entry: CacheEntry[_Response]) -> None:
@@ -218,16 +217,20 @@ async def _answer(scope: Scope, send: Send, entry: CacheEntry[_Response]) -> Non
     extra = ((b"etag", response.etag), (b"age", b"%d" % int(entry.age)), (b"x-cache", told))
     wanted = next((value for name, value in scope["headers"] if name == b"if-none-match"), b"")
     if _names(wanted, response.etag):
-        kept = tuple((name, value) for name, value in response.headers if name in {b"cache-control", b"vary"})
-        await _send(scope, send, 304, (*kept, *extra), b"")
-        return
-    headers = tuple((name, value) for name, value in response.headers if name != b"etag")
-    await _send(scope, send, response.status, (*headers, *extra), response.body)
+        status, body = 304, b""
+        headers = tuple((name, value) for name, value in response.headers if name in _IN_304)
+    else:
+        status, body = response.status, b"" if scope["method"] == "HEAD" else response.body
+        headers = tuple((name, value) for name, value in response.headers if name != b"etag")
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, *extra]})
+    await send({"type": "http.response.body", "body": body})
 
 
-async def _send(scope: Scope, send: Send, status: int, headers: Headers, body: bytes) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+def _without_body(send: Send) -> Send:
+    async def send_head(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return send_head
 
 
 def _names(wanted: bytes, etag: bytes) -> bool:

@@ -70,6 +70,10 @@ class Backplane(Protocol):
         """The command that tells the others. Budget: 1."""
         ...
 
+    def disown(self) -> None:
+        """Hear what was announced until now like another's: it is not known whether and when that was done."""
+        ...
+
     async def run(self) -> None:
         """Listen until cancelled."""
         ...
@@ -92,6 +96,10 @@ class _Listener:
         self._apply = apply
         self._forget = forget
         self._clock = clock
+
+    def disown(self) -> None:
+        """Hear what was announced until now like another's: it is not known whether and when that was done."""
+        self.origin = secrets.token_hex(8)
 
     def _take(self, payload: bytes) -> None:
         try:
@@ -142,6 +150,7 @@ class StreamBackplane(_Listener):
         return last
 
     async def _read(self, last: str) -> str:
+        asked = self._clock.monotonic()
         reply: Any = await self._client.within(LEASE).execute(
             "XREAD", "COUNT", _KEPT, "BLOCK", _BLOCK_MS, "STREAMS", CACHE_BUS, last
         )
@@ -152,8 +161,11 @@ class StreamBackplane(_Listener):
                 last = entry_id.decode()
                 taken += 1
         if taken == _KEPT:
-            return last  # there may be more: not up to date yet
-        self.live_until = self._clock.monotonic() + LEASE
+            # There may be more, so this is not up to date; and the stream may have been trimmed past what was seen before.
+            self._forget()
+            return last
+        # Of when the store answered, not of when this process came to read it: it may have stood still meanwhile.
+        self.live_until = min(self._clock.monotonic(), asked + _BLOCK_MS / 1000) + LEASE
         return last
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from redis_core.caching.backplane import Change, open_backplane
@@ -24,6 +25,8 @@ Place = tuple[str, str, str]
 
 _FENCES: Final = 4096
 """Counters that changes are noted in. Two keys that share one only cost a value its place in memory now and then."""
+_GOODBYE: Final = 0.25
+"""Seconds that a closing cache takes to give its leases back, so that others need not wait for their end."""
 
 _LOG: Final = get_logger("redis_core.cache")
 
@@ -33,8 +36,8 @@ class CacheEngine:
 
     Args:
         client: the store.
-        memory: the tier in this process.
-        keys: to encrypt regions that ask for it.
+        memory: the tier in this process; of the settings' size unless given.
+        keys: to encrypt regions that ask for it; the settings' unless given.
         clock: the time.
     """
 
@@ -47,22 +50,44 @@ class CacheEngine:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.client = client
-        self.memory = memory or MemoryTier()
-        self.envelope_keys = keys
+        self.memory = memory or MemoryTier(
+            client.settings.cache_memory_entries, client.settings.cache_memory_bytes
+        )
         self.clock = clock
         self.backplane = open_backplane(client, self._apply, self.forget, clock)
         self.loads: dict[Place, asyncio.Task[Any]] = {}
+        self._keys = keys
         self._fences = [0] * _FENCES
-        self._waiters: dict[Place, asyncio.Future[None]] = {}
+        self._flushes = [0] * _FENCES
+        self._forgotten = 0
+        self._waiters: dict[Place, list[asyncio.Future[None]]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._listener: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @cached_property
+    def envelope_keys(self) -> EnvelopeKeys:
+        """What encrypts the regions that ask for it.
+
+        Raises:
+            ConfigError: there is no key, or it is malformed.
+        """
+        return self._keys or EnvelopeKeys.parse(self.client.settings.cache_keys)
 
     def listen(self) -> None:
         """Start following the backplane, if that has not begun."""
-        if self._listener is None:
+        if self._listener is None and not self._closed:
             self._listener = asyncio.get_running_loop().create_task(
                 self.backplane.run(), name="cache-backplane"
             )
+            self._listener.add_done_callback(self._stopped_listening)
+
+    def _stopped_listening(self, listener: asyncio.Task[None]) -> None:
+        if not listener.cancelled() and (error := listener.exception()) is not None:
+            # Memory is out of use until somebody asks again, which starts another.
+            _LOG.error("cache backplane failed", error=repr(error))
+        if self._listener is listener:
+            self._listener = None
 
     def spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """A task that the cache owns: whoever waits for it may go."""
@@ -81,42 +106,38 @@ class CacheEngine:
 
     def fence(self, place: Place) -> int:
         """A number that differs once a change to this place was heard of."""
-        return self._fences[hash(place) % _FENCES]
+        return self._fences[hash(place) % _FENCES] + self._flushes[hash(place[0]) % _FENCES] + self._forgotten
 
     def changed(self, workspace: str, region: str, keys: tuple[str, ...]) -> None:
         """Values changed: drop them from memory and let no load that began before answer who comes now."""
-        share = self.memory.share(workspace)
+        share = self.memory.known(workspace)
         for key in keys:
             place = workspace, region, key
             self._fences[hash(place) % _FENCES] += 1
             self.loads.pop(place, None)
-            waiter = self._waiters.pop(place, None)
-            if waiter is not None and not waiter.done():
-                waiter.set_result(None)
-            for known in share.by_region:
-                if getattr(known, "name", None) == region:
-                    share.remove(known, key)
+            self.wake(place)
+            if share is not None:
+                share.remove_named(region, key)
 
     def flushed(self, workspace: str, region: str = "", tag: str = "") -> None:
         """As `changed`, for a region, a tag or the whole workspace."""
-        for place in range(_FENCES):
-            self._fences[place] += 1
-        share = self.memory.share(workspace)
+        self._flushes[hash(workspace) % _FENCES] += 1
+        for under_way in [p for p in self.loads if p[0] == workspace and region in {"", p[1]}]:
+            del self.loads[under_way]
+        share = self.memory.known(workspace)
+        if share is None:
+            return
         if tag:
             share.flush_tag(tag)
         elif region:
-            for known in list(share.by_region):
-                if getattr(known, "name", None) == region:
-                    share.flush(known)
+            share.flush_named(region)
         else:
             share.flush()
-        for under_way in [p for p in self.loads if p[0] == workspace and region in {"", p[1]}]:
-            del self.loads[under_way]
 
     def forget(self) -> None:
-        """Changes may have been missed: trust nothing in memory."""
-        for place in range(_FENCES):
-            self._fences[place] += 1
+        """Changes may have been missed: trust nothing in memory, and no load under way."""
+        self._forgotten += 1
+        self.loads.clear()
         self.memory.flush()
 
     def _apply(self, change: Change) -> None:
@@ -125,18 +146,39 @@ class CacheEngine:
         else:
             self.flushed(change.workspace, change.region, change.tag)
 
-    def change_of(self, place: Place) -> asyncio.Future[None]:
-        """Done when somebody has stored or removed this value; shared by all who wait for it."""
-        change = self._waiters.get(place)
-        if change is None or change.done():
-            change = self._waiters[place] = asyncio.get_running_loop().create_future()
-        return change
+    # --- waiting for another's load ---
+
+    def expect(self, place: Place) -> asyncio.Future[None]:
+        """Done when somebody has stored or removed this value, or given its load up. To be handed back to `expected`."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(place, []).append(waiter)
+        return waiter
+
+    def expected(self, place: Place, waiter: asyncio.Future[None]) -> None:
+        """The wait is over, whatever ended it."""
+        waiter.cancel()
+        waiters = self._waiters.get(place)
+        if waiters is not None and waiter in waiters:
+            waiters.remove(waiter)
+            if not waiters:
+                del self._waiters[place]
+
+    def wake(self, place: Place) -> None:
+        """Let those look again who wait for this value."""
+        for waiter in self._waiters.pop(place, ()):
+            if not waiter.done():
+                waiter.set_result(None)
 
     async def aclose(self) -> None:
-        """End the backplane and the loads under way."""
+        """End the backplane and the loads under way, their leases given back. The cache goes on without memory."""
+        self._closed = True
         tasks = [*self._tasks, *([self._listener] if self._listener else [])]
-        self._listener = None
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self.loads.clear()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=_GOODBYE)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)

@@ -7,8 +7,9 @@
     then        msgpack array: [created ms, load ms, fresh for ms, kept for ms, schema version, generations]
     then        the payload
 
-What does not open, for whatever reason, is a miss: a cache never fails its caller. A value opens only under the key it was
-written for if it is encrypted, so that one moved to another tenant's key stays shut.
+What does not open, for whatever reason, is a miss: a cache never fails its caller. An encrypted value opens only under the key
+it was written for and with the envelope it was written with, so that one moved to another tenant's key, or made to look newer,
+stays shut; and a region that encrypts opens nothing else.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ _MAX_PAYLOAD: Final = 64 * 1024 * 1024
 """Most bytes a payload may unpack to: a bomb is a miss."""
 
 _NONCE_BYTES: Final = 12
+_KEY_BYTES: Final = 32
+_MAX_KEY_ID: Final = 255
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True):
@@ -74,6 +77,8 @@ class EnvelopeKeys:
         for key_id, key in keys.items():
             try:
                 raw = bytes.fromhex(key.reveal())
+                if len(raw) != _KEY_BYTES:
+                    raise ValueError(f"not {len(raw)} bytes")  # noqa: TRY301 - said once, below
                 self._ciphers[bytes([key_id])[0]] = AESGCM(raw)
             except ValueError as error:
                 raise ConfigError(
@@ -83,13 +88,37 @@ class EnvelopeKeys:
             raise ConfigError("cache keys", None, "give at least one key to encrypt with")
         self._current = next(iter(self._ciphers))
 
-    def seal(self, data: bytes, name: bytes) -> bytes:
-        """Key id, nonce, ciphertext; bound to the key it is stored under."""
+    @classmethod
+    def parse(cls, text: Secret | None) -> EnvelopeKeys:
+        """The keys of the setting `CACHE_KEYS`: `id:hex,id:hex`.
+
+        Raises:
+            ConfigError: there is none, or one is malformed. The message never shows a key.
+        """
+        keys: dict[int, Secret] = {}
+        for entry in text.reveal().split(",") if text is not None else ():
+            key_id, _, key = entry.strip().partition(":")
+            if (
+                not (key_id.isascii() and key_id.isdigit() and int(key_id) <= _MAX_KEY_ID)
+                or int(key_id) in keys
+            ):
+                raise ConfigError("CACHE_KEYS", "***", "give id:hex,id:hex with ids of 0 to 255, each once")
+            keys[int(key_id)] = Secret(key)
+        if not keys:
+            raise ConfigError(
+                "CACHE_KEYS",
+                None,
+                "a region encrypts: set it to id:hex, for example 1:$(openssl rand -hex 32)",
+            )
+        return cls(keys)
+
+    def seal(self, data: bytes, bound_to: bytes) -> bytes:
+        """Key id, nonce, ciphertext, which opens only with the same `bound_to`."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        sealed: bytes = self._ciphers[self._current].encrypt(nonce, data, name)
+        sealed: bytes = self._ciphers[self._current].encrypt(nonce, data, bound_to)
         return bytes([self._current]) + nonce + sealed
 
-    def open(self, data: bytes, name: bytes) -> bytes:
+    def open(self, data: bytes, bound_to: bytes) -> bytes:
         """The plaintext.
 
         Raises:
@@ -99,7 +128,7 @@ class EnvelopeKeys:
         if cipher is None:
             raise CodecError("a cached value is encrypted with a key that is not known here")
         try:
-            plain: bytes = cipher.decrypt(data[1 : 1 + _NONCE_BYTES], data[1 + _NONCE_BYTES :], name)
+            plain: bytes = cipher.decrypt(data[1 : 1 + _NONCE_BYTES], data[1 + _NONCE_BYTES :], bound_to)
         except Exception as error:  # the library raises InvalidTag, or ValueError for what is too short
             raise CodecError(f"a cached value does not open: {type(error).__name__}") from error
         return plain
@@ -130,14 +159,19 @@ def seal_envelope(
         if len(packed) < len(data):
             flags |= COMPRESSED
             data = packed
-    if keys is not None and payload is not None:
+    if keys is not None:
         flags |= ENCRYPTED
-        data = keys.seal(data, name.encode())
+        data = keys.seal(data, _bound_to(name, flags, envelope))
     return bytes((FORMAT, flags)) + _ENCODER.encode((envelope, data))
 
 
 def open_envelope(data: bytes, name: str, *, keys: EnvelopeKeys | None) -> tuple[Envelope, bytes | None]:
     """What `seal_envelope` stored: the envelope, and the payload or None for a remembered absence.
+
+    Args:
+        data: the stored form.
+        name: the key it was found under.
+        keys: of a region that encrypts: then nothing else opens; None opens only what is not encrypted.
 
     Raises:
         CodecError: these bytes are not that, or not for this key.
@@ -149,12 +183,14 @@ def open_envelope(data: bytes, name: str, *, keys: EnvelopeKeys | None) -> tuple
         envelope, payload = _DECODER.decode(memoryview(data)[2:])
     except msgspec.DecodeError as error:
         raise CodecError(f"{len(data)} stored bytes are not a cache entry: {error}") from error
-    if flags & ABSENT:
-        return envelope, None
     if flags & ENCRYPTED:
         if keys is None:
-            raise CodecError("a cached value is encrypted and no key is known here")
-        payload = keys.open(payload, name.encode())
+            raise CodecError("a cached value is encrypted and its region is not")
+        payload = keys.open(payload, _bound_to(name, flags, envelope))
+    elif keys is not None:
+        raise CodecError("a cached value is not encrypted and its region is")
+    if flags & ABSENT:
+        return envelope, None
     if flags & COMPRESSED:
         try:
             if zstandard.frame_content_size(payload) > _MAX_PAYLOAD:
@@ -163,3 +199,8 @@ def open_envelope(data: bytes, name: str, *, keys: EnvelopeKeys | None) -> tuple
         except zstandard.ZstdError as error:
             raise CodecError(f"a cached value does not unpack: {error}") from error
     return envelope, payload
+
+
+def _bound_to(name: str, flags: int, envelope: Envelope) -> bytes:
+    """What an encrypted payload is authenticated together with: its place, and everything that is told of it in the clear."""
+    return _ENCODER.encode((name, FORMAT, flags, envelope))

@@ -17,7 +17,7 @@ import asyncio
 import inspect
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
@@ -43,7 +43,9 @@ BatchLoader = Callable[[Sequence[str]], "Awaitable[Mapping[str, T | Fresh[T]]] |
 _SOFT_READ: Final = 0.05
 """Seconds a read of the store may take when memory has a stale value to serve instead."""
 _POLL: Final = (0.1, 0.25)
-"""Seconds between a waiter's own looks at the store, drawn at random: the net for a lost wake-up."""
+"""Seconds between a waiter's own looks at the store, drawn at random, when nobody could wake it."""
+_MARGIN: Final = (0.01, 0.1)
+"""Seconds after the end of a lease at which a waiter looks by itself, drawn at random so that not all do at once."""
 _RANDOM: Final = random.Random()  # noqa: S311 - jitter is no secret
 _LOG: Final = get_logger("redis_core.cache")
 
@@ -55,6 +57,10 @@ class _Lease:
     token: str
     keys: tuple[str, ...]
     generations: tuple[bytes, ...]
+
+
+_Made = tuple[MemoryEntry, Stored | None]
+"""A loaded value, and its stored form or None if it is not to be cached."""
 
 
 class Loads:
@@ -109,33 +115,48 @@ class Loads:
     ) -> Found:
         tiers = self._tiers
         place = tiers.place(region, key)
+        began = self._engine.fence(place)
         give_up = self._monotonic() + region.hard_timeout + region.lease
-        asked = False
+        missed = False
         while True:
             fence = self._engine.fence(place)
             snapshot = await tiers.read(region, [key], tags, READ_TIMEOUT if stale is None else _SOFT_READ)
             found = self._in_store(region, key, snapshot, tags)
-            if found is not None and (stale is None or found.created > stale.created):
+            if found is not None and self._is_news(found, stale):
                 if self._engine.fence(place) == fence:
                     tiers.keep(region, found)
                 stale = found
-                if self._monotonic() < found.refresh_at:
+                now = self._monotonic()
+                if now < found.expires + region.stale_while_revalidate:
+                    if now >= found.refresh_at:
+                        self._engine.spawn(
+                            self._fetch(region, key, load, tags, found), f"cache {region.name}"
+                        )
                     return found, "store"
-            if not asked:
+            if not missed:
+                missed = True
                 tiers.miss(region)
             if snapshot is None:
-                if stale is not None and self._monotonic() < stale.kept_until:
+                if stale is not None and self._monotonic() < min(
+                    stale.expires, self._engine.backplane.live_until
+                ):
                     return stale, "memory"
-                return await self._load(region, key, load, tags, None, stale), "loader"
+                return await self._load(region, key, load, tags, None, stale, began), "loader"
             lease = await self._acquire(region, [key], tags, snapshot)
             if lease is None or lease.keys:
-                return await self._load(region, key, load, tags, lease, stale), "loader"
+                return await self._load(region, key, load, tags, lease, stale, began), "loader"
             if stale is not None and self._monotonic() < stale.kept_until:
+                tiers.postpone(stale, _RANDOM.uniform(*_POLL))
                 return stale, "memory"
             if self._monotonic() >= give_up:
                 raise LoadTimeout(f"cache {region.name}: another process has been loading this for too long")
-            await self._await_other(region, key, ask=not asked)
-            asked = True
+            await self._await_other(region, key)
+
+    def _is_news(self, found: MemoryEntry, stale: MemoryEntry | None) -> bool:
+        """Whether the store's value is to be taken, and not the reason why it was asked: the one that is to be renewed."""
+        if stale is None or found.created > stale.created:
+            return True
+        return found.created == stale.created and self._monotonic() < stale.refresh_at
 
     def _in_store(
         self, region: CacheRegion[Any], key: str, snapshot: Snapshot | None, tags: Sequence[str]
@@ -143,16 +164,24 @@ class Loads:
         stored = snapshot.stored.get(key) if snapshot is not None else None
         return None if stored is None else self._tiers.entry_from(region, key, stored, tags)
 
-    async def _await_other(self, region: CacheRegion[Any], key: str, *, ask: bool) -> None:
-        """Until another process has stored the value, or given up, or a moment has passed."""
-        changed = self._engine.change_of(self._tiers.place(region, key))
-        if ask:
+    async def _await_other(self, region: CacheRegion[Any], key: str) -> None:
+        """Until another has stored the value, or given up, or died and its lease ended."""
+        place = self._tiers.place(region, key)
+        told = self._engine.expect(place)
+        try:
+            patience = _RANDOM.uniform(*_POLL)
             try:
-                if not await self._store.wait(region, key):
-                    return
+                left = await self._store.wait(region, key)
             except StoreError as error:
                 self._tiers.store_failed(region, error)
-        await asyncio.wait({changed}, timeout=_RANDOM.uniform(*_POLL))
+            else:
+                if not left:
+                    return
+                if self._monotonic() < self._engine.backplane.live_until:
+                    patience = left + _RANDOM.uniform(*_MARGIN)
+            await asyncio.wait({told}, timeout=patience)
+        finally:
+            self._engine.expected(place, told)
 
     async def _load(
         self,
@@ -162,34 +191,54 @@ class Loads:
         tags: Sequence[str],
         lease: _Lease | None,
         stale: MemoryEntry | None,
+        began: int,
     ) -> MemoryEntry:
         fence = self._engine.fence(self._tiers.place(region, key))
-
-        async def call() -> T | Fresh[T] | None:
-            return await _made(load(key))
-
         started, created = self._monotonic(), self._engine.clock.now()
+
+        async def call() -> _Made:
+            made = await _made(load(key))
+            return self._make(region, key, made, tags, created, self._monotonic() - started)
+
         try:
-            made = await self._run(region, (key,), call, lease)
+            entry, stored = await self._run(region, (key,), call, lease)
         except Exception as error:  # noqa: BLE001 - whatever a loader raises: raised again, unless fail-safe covers it
-            return self._fall_back(region, stale, error)
-        took = self._monotonic() - started
-        entry, stored = self._make(region, key, made, tags, created, took)
-        await self._fill(region, {key: (entry, stored)}, lease, {key: fence})
+            return self._fall_back(region, key, stale, error, began)
+        if stored is None and stale is not None:
+            await self._settle(self._withdraw(region, key))
+        else:
+            await self._settle(self._fill(region, {key: (entry, stored)}, lease, {key: fence}))
         return entry
 
     def _fall_back(
-        self, region: CacheRegion[Any], stale: MemoryEntry | None, error: Exception
+        self, region: CacheRegion[Any], key: str, stale: MemoryEntry | None, error: Exception, began: int
     ) -> MemoryEntry:
         """The stale value, if the region's fail-safe covers it; not tried again for a while."""
         now = self._monotonic()
         if stale is None or now >= min(stale.kept_until, stale.expires + region.fail_safe):
             raise error
         _LOG.warning("cache load failed, stale value served", region=region.name, error=repr(error))
-        stale.failed = True
-        stale.fresh_until = stale.refresh_at = min(now + region.fail_safe_throttle, stale.kept_until)
-        self._tiers.keep(region, stale)
+        if self._engine.fence(self._tiers.place(region, key)) == began:
+            # Else it was deleted meanwhile: good enough for who asked before, for nobody after.
+            self._tiers.postpone(stale, region.fail_safe_throttle)
+            stale.trusted_until = stale.refresh_at
+            self._tiers.keep(region, stale)
         return stale
+
+    async def _withdraw(self, region: CacheRegion[Any], key: str) -> None:
+        """The loader says that there is nothing to cache any more: then what was cached is wrong, everywhere."""
+        self._engine.changed(self._tiers.workspace, region.name, (key,))
+        try:
+            await self._store.delete(region.name, [key])
+        except StoreError as error:
+            self._tiers.store_failed(region, error)
+
+    async def _settle(self, work: Coroutine[Any, Any, None]) -> None:
+        """Wait for what follows a load, but no longer than for a read: the value is there, and its callers wait."""
+        task = self._engine.spawn(work, "cache fill")
+        await asyncio.wait({task}, timeout=READ_TIMEOUT)
+        if task.done():
+            task.result()
 
     # --- without a loader ---
 
@@ -260,14 +309,15 @@ class Loads:
     ) -> dict[str, Found]:
         fences = {key: self._engine.fence(self._tiers.place(region, key)) for key in keys}
 
-        async def call() -> Mapping[str, T | Fresh[T]]:
-            return await _made(load_many(keys))
-
         started, created = self._monotonic(), self._engine.clock.now()
-        made = await self._run(region, keys, call, lease)
-        took = self._monotonic() - started
-        entries = {key: self._make(region, key, made.get(key), tags, created, took) for key in keys}
-        await self._fill(region, entries, lease, fences)
+
+        async def call() -> dict[str, _Made]:
+            made = await _made(load_many(keys))
+            took = self._monotonic() - started
+            return {key: self._make(region, key, made.get(key), tags, created, took) for key in keys}
+
+        entries = await self._run(region, keys, call, lease)
+        await self._settle(self._fill(region, entries, lease, fences))
         return {key: (entry, "loader") for key, (entry, _) in entries.items()}
 
     # --- the steps of a load ---
@@ -298,14 +348,15 @@ class Loads:
             None if lease is None else self._engine.spawn(self._renew(region, keys, lease), "cache lease")
         )
         started = self._monotonic()
+        limit = asyncio.timeout(region.hard_timeout)
         try:
-            async with asyncio.timeout(region.hard_timeout):
+            async with limit:
                 return await call()
         except BaseException as error:
             figures.load_errors += 1
             if lease is not None:
                 self._engine.spawn(self._release(region, keys, lease), "cache release")
-            if isinstance(error, TimeoutError) and self._monotonic() - started >= region.hard_timeout:
+            if isinstance(error, TimeoutError) and limit.expired():
                 raise LoadTimeout(
                     f"cache {region.name}: no value within {region.hard_timeout:g} s"
                 ) from error
@@ -332,6 +383,8 @@ class Loads:
                 await self._store.release(region, key, lease.token)
         except StoreError as error:
             self._tiers.store_failed(region, error)
+        for key in keys:
+            self._engine.wake(self._tiers.place(region, key))
 
     def _make(
         self,
@@ -341,7 +394,7 @@ class Loads:
         tags: Sequence[str],
         created: float,
         took: float,
-    ) -> tuple[MemoryEntry, Stored | None]:
+    ) -> _Made:
         """The entry of a loaded value, and what to store of it: nothing if it is not to be cached."""
         if isinstance(made, Fresh):
             fresh = cast("Fresh[T]", made)
@@ -357,34 +410,39 @@ class Loads:
     async def _fill(
         self,
         region: CacheRegion[Any],
-        made: Mapping[str, tuple[MemoryEntry, Stored | None]],
+        made: Mapping[str, _Made],
         lease: _Lease | None,
         fences: Mapping[str, int],
     ) -> None:
         """Store what was loaded, where the lease stands; keep in memory what was stored undisturbed."""
         if lease is None:
+            for key, (entry, stored) in made.items():
+                if stored is not None and self._undisturbed(region, key, fences):
+                    self._tiers.keep_unheard(region, entry)
             return
-        values: dict[str, Any] = {}
-        for key, (_, stored) in made.items():
-            if stored is None:
-                self._engine.spawn(self._release(region, [key], lease), "cache release")
-            else:
-                values[key] = (
-                    msgspec.structs.replace(stored.envelope, generations=lease.generations),
-                    stored.payload,
-                )
-        if not values:
-            return
+        unkept = [key for key, (_, stored) in made.items() if stored is None]
+        if unkept:
+            self._engine.spawn(self._release(region, unkept, lease), "cache release")
+        values = {
+            key: (msgspec.structs.replace(stored.envelope, generations=lease.generations), stored.payload)
+            for key, (_, stored) in made.items()
+            if stored is not None
+        }
         try:
-            results = await self._store.fill(region, values, lease.token)
+            results = await self._store.fill(region, values, lease.token) if values else {}
         except StoreError as error:
             self._tiers.store_failed(region, error)
             return
         for key, stored_there in results.items():
             if not stored_there:
-                self._tiers.figures(region).refused_fills += 1
-            elif self._engine.fence(self._tiers.place(region, key)) == fences[key]:
+                region.figures.refused_fills += 1
+            elif self._undisturbed(region, key, fences):
                 self._tiers.keep(region, made[key][0])
+            # The others in this process hear nothing of what it tells the other processes.
+            self._engine.wake(self._tiers.place(region, key))
+
+    def _undisturbed(self, region: CacheRegion[Any], key: str, fences: Mapping[str, int]) -> bool:
+        return self._engine.fence(self._tiers.place(region, key)) == fences[key]
 
 
 def _being_cancelled() -> bool:

@@ -4,15 +4,16 @@ Eviction is S3-FIFO (Yang et al., SOSP 2023): a small queue for newcomers, a mai
 list of keys that left the small queue lately. A hit only raises a counter, nothing moves. It resists scans and follows
 shifting demand better than LRU and LFU do (docs/cache.md has the ratios).
 
-Each workspace has queues of its own. When the tier is full, the workspace that holds most above its fair share gives way, so
-one that fills the tier cannot evict the others; while there is room, anybody may use it.
+Each workspace has queues of its own. When the tier is full, the workspace that holds most gives way, so one that fills the
+tier cannot evict the others; while there is room, anybody may use it.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -26,8 +27,8 @@ ENTRY_OVERHEAD: Final = 320
 """Bytes an entry costs besides key and value, estimated with sys.getsizeof on CPython 3.11."""
 _SLACK: Final = 64
 """Places of gone entries that a queue may hold however small it is."""
-_CANDIDATES: Final = 8
-"""Workspaces looked at to find one that holds more than its share: more would cost more than it finds."""
+_CANDIDATES: Final = 4
+"""Workspaces looked at, besides the fullest of those seen before, to find the one that gives way: in turn all of them."""
 
 
 class MemoryEntry(msgspec.Struct, eq=False):
@@ -39,7 +40,8 @@ class MemoryEntry(msgspec.Struct, eq=False):
     """The object itself, or its bytes where callers must not share one."""
     size: int
     """Bytes, estimated; see `entry_size`."""
-    created: float
+    created: int
+    """When it was loaded, in Unix milliseconds: what tells whether the store's is another one."""
     fresh_until: float
     """Until when memory answers with it: its TTL, or less where the region bounds its time in memory."""
     expires: float
@@ -47,10 +49,12 @@ class MemoryEntry(msgspec.Struct, eq=False):
     kept_until: float
     """The end of the time it may be served stale."""
     refresh_at: float
-    """When a read should renew it behind the caller's back: before its TTL, with early refresh."""
+    """When a read should renew it behind the caller's back: at the end of its TTL, or before with early refresh."""
     tags: Sequence[str] = ()
-    failed: bool = False
-    """Whether it is served because loading a new one failed."""
+    overdue: bool = False
+    """Whether it is served although it should have been renewed: that failed, or another process is at it."""
+    trusted_until: float = 0
+    """Until when memory answers with it although changes may go unheard."""
     frequency: int = 0
     """How often it was read lately, at most 3: S3-FIFO's two bits."""
 
@@ -63,7 +67,7 @@ def entry_size(key: str, payload_bytes: int) -> int:
 class WorkspaceShare:
     """One workspace's entries and their queues."""
 
-    __slots__ = ("_ghosts", "_main", "_small", "by_region", "bytes", "count", "tier")
+    __slots__ = ("__weakref__", "_ghosts", "_main", "_small", "by_region", "bytes", "count", "tier")
 
     def __init__(self, tier: MemoryTier) -> None:
         self.tier = tier
@@ -72,12 +76,14 @@ class WorkspaceShare:
         self.count = 0
         self._small: deque[MemoryEntry] = deque()
         self._main: deque[MemoryEntry] = deque()
-        self._ghosts: dict[tuple[object, str], None] = {}
+        self._ghosts: OrderedDict[tuple[object, str], None] = OrderedDict()
 
     def put(self, entry: MemoryEntry) -> None:
         """Keep an entry, over the one of the same key."""
         entries = self.by_region.setdefault(entry.region, {})
         before = entries.get(entry.key)
+        if before is entry:
+            return  # it has its place
         entries[entry.key] = entry
         if before is not None:
             self._account(-1, -before.size)
@@ -99,6 +105,19 @@ class WorkspaceShare:
         entry = entries.pop(key, None) if entries else None
         if entry is not None:
             self._account(-1, -entry.size)
+
+    def remove_named(self, region: str, key: str) -> None:
+        """As `remove`, of every region of this name."""
+        for known in self._named(region):
+            self.remove(known, key)
+
+    def flush_named(self, region: str) -> None:
+        """As `flush`, of every region of this name."""
+        for known in self._named(region):
+            self.flush(known)
+
+    def _named(self, name: str) -> list[object]:
+        return [region for region in self.by_region if getattr(region, "name", None) == name]
 
     def flush(self, region: object | None = None) -> None:
         """Forget all entries of a region, or all."""
@@ -148,13 +167,12 @@ class WorkspaceShare:
     def _remember(self, entry: MemoryEntry) -> None:
         self._ghosts[entry.region, entry.key] = None
         while len(self._ghosts) > max(self.count, 1):
-            del self._ghosts[next(iter(self._ghosts))]
+            self._ghosts.popitem(last=False)
 
     def _account(self, count: int, size: int) -> None:
         self.count += count
         self.bytes += size
-        self.tier.count += count
-        self.tier.bytes += size
+        self.tier.account(self, count, size)
 
 
 class MemoryTier:
@@ -170,32 +188,49 @@ class MemoryTier:
         self.max_bytes = max_bytes
         self.count = 0
         self.bytes = 0
-        self._shares: dict[str, WorkspaceShare] = {}
-        self._turn: deque[str] = deque()
+        # A share lives as long as somebody uses it or it has entries: workspaces come and go.
+        self._shares: WeakValueDictionary[str, WorkspaceShare] = WeakValueDictionary()
+        self._holders: OrderedDict[WorkspaceShare, None] = OrderedDict()
+        self._fullest_seen: WorkspaceShare | None = None
 
     def share(self, workspace: str) -> WorkspaceShare:
         """The entries of one workspace, made at first use."""
         share = self._shares.get(workspace)
         if share is None:
             share = self._shares[workspace] = WorkspaceShare(self)
-            self._turn.append(workspace)
         return share
+
+    def known(self, workspace: str) -> WorkspaceShare | None:
+        """The entries of one workspace, if this process has used it."""
+        return self._shares.get(workspace)
 
     def flush(self) -> None:
         """Forget everything: what was missed is not known."""
-        for share in self._shares.values():
+        for share in list(self._holders):
             share.flush()
 
+    def account(self, share: WorkspaceShare, count: int, size: int) -> None:
+        """Note that a share grew or shrank."""
+        self.count += count
+        self.bytes += size
+        if share.count:
+            self._holders[share] = None
+        else:
+            self._holders.pop(share, None)
+
     def make_room(self, newcomer: WorkspaceShare) -> None:
-        """Evict until the bounds hold, from whoever holds most among the newcomer and some others."""
+        """Evict until the bounds hold, from whoever holds most among the newcomer, the fullest seen before and some others."""
         while self.count > self.max_entries or self.bytes > self.max_bytes:
             self._fullest(newcomer).evict_one()
 
     def _fullest(self, newcomer: WorkspaceShare) -> WorkspaceShare:
         fullest = newcomer
-        for _ in range(min(_CANDIDATES, len(self._turn))):
-            self._turn.rotate(-1)
-            share = self._shares[self._turn[0]]
+        if self._fullest_seen is not None and self._fullest_seen.bytes > fullest.bytes:
+            fullest = self._fullest_seen
+        for _ in range(min(_CANDIDATES, len(self._holders))):
+            share = next(iter(self._holders))
+            self._holders.move_to_end(share)
             if share.bytes > fullest.bytes:
                 fullest = share
+        self._fullest_seen = fullest
         return fullest

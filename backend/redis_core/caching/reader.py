@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from redis_core.errors import StoreError
-
 if TYPE_CHECKING:
     from redis_core.client import Client
 
@@ -62,11 +60,11 @@ class Reader:
     async def _ask(self, names: Sequence[str], waiters: Sequence[asyncio.Future[Values]]) -> None:
         try:
             values = dict(zip(names, await self._client.mget(*names), strict=True))
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001 - handed to whoever asked, whatever it is: nobody else would hear of it
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_exception(error)
-        except BaseException:
+        except asyncio.CancelledError:
             for waiter in waiters:
                 waiter.cancel()
             raise

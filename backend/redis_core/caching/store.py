@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
@@ -27,8 +28,8 @@ __all__ = ["CacheStore", "Snapshot", "Stored"]
 
 _TAG_GENERATION_TTL: Final = 30 * 86_400
 """Seconds a tag's generation lives: tags are as many as the things they name, so they must end."""
-_TIME_BASED: Final = 10**12
-"""Generations start at the time in milliseconds; one below this was lost and counted up from nothing."""
+_GENERATION_BYTES: Final = 9
+"""Random bytes of a generation: only whether it is the same one is ever asked, so one that was lost never comes back."""
 
 _FILL: Final = load_script("cache_fill")
 _LEASE: Final = load_script("cache_lease")
@@ -59,7 +60,7 @@ class CacheStore:
         client: the store.
         keys: the workspace's key names.
         backplane: makes the command that tells other processes.
-        envelope_keys: to encrypt regions that ask for it.
+        envelope_keys: gives the keys that encrypt the regions that ask for it, or says that there are none.
         clock: the time.
     """
 
@@ -68,10 +69,12 @@ class CacheStore:
         client: Client,
         keys: WorkspaceKeys,
         backplane: Backplane,
-        envelope_keys: EnvelopeKeys | None,
+        envelope_keys: Callable[[], EnvelopeKeys],
         clock: Clock,
     ) -> None:
         self._client = client
+        # For what a reader waits for: a store that hangs must not hold it up.
+        self._quick = client.within(READ_TIMEOUT)
         self._keys = keys
         self._backplane = backplane
         self._envelope_keys = envelope_keys
@@ -97,8 +100,15 @@ class CacheStore:
     def _generation_keys(self, region: CacheRegion[Any], tags: Sequence[str]) -> tuple[str, ...]:
         names = self._of_region.get(region)
         if names is None:
+            self._keys_of(region)  # so that it fails before anything is read or loaded
             names = self._of_region[region] = (self._generation, self._keys.key("gen", region.name))
-        return names + tuple(self._keys.key("gen", "tag", tag) for tag in tags) if tags else names
+        # Sorted: the order in which a caller names them means nothing.
+        return (
+            names + tuple(self._keys.key("gen", "tag", tag) for tag in sorted(set(tags))) if tags else names
+        )
+
+    def _keys_of(self, region: CacheRegion[Any]) -> EnvelopeKeys | None:
+        return self._envelope_keys() if region.encrypt else None
 
     # --- reading ---
 
@@ -114,9 +124,11 @@ class CacheStore:
         generation_keys = self._generation_keys(region, tags)
         reading = self._reader.read((*names, *generation_keys))
         if within < READ_TIMEOUT:
-            done, _ = await asyncio.wait({reading}, timeout=within)
+            try:
+                done, _ = await asyncio.wait({reading}, timeout=within)
+            finally:
+                reading.cancel()  # nothing, if it is done
             if not done:
-                reading.cancel()
                 raise DeadlineExceeded(
                     f"the cache's store did not answer within {within:g} s", outcome=Outcome.UNKNOWN
                 )
@@ -144,7 +156,12 @@ class CacheStore:
         name = self.value_key(region.name, key)
         generation_keys = self._generation_keys(region, tags)
         values = await self._reader.read((name, *generation_keys))
-        return self._open(region, name, values[name], tuple([values[name] for name in generation_keys]))
+        data = values[name]
+        return (
+            None
+            if data is None
+            else self._open(region, name, data, tuple([values[name] for name in generation_keys]))
+        )
 
     def _open(
         self, region: CacheRegion[Any], name: str, data: bytes | None, generations: tuple[bytes | None, ...]
@@ -152,7 +169,7 @@ class CacheStore:
         """What these bytes hold, if it is of the present generations and version and its time is not over."""
         if data is None:
             return None
-        envelope, payload = open_envelope(data, name, keys=self._envelope_keys)
+        envelope, payload = open_envelope(data, name, keys=self._keys_of(region))
         if (
             envelope.generations != generations
             or envelope.version != region.version
@@ -180,12 +197,13 @@ class CacheStore:
         """
         names = self._generation_keys(region, tags)
         milliseconds = max(1, int(region.lease * 1000))
-        batch = self._client.within(READ_TIMEOUT).pipeline()
-        now = int(self._clock.now() * 1000)
+        batch = self._quick.pipeline()
         for place, (name, generation) in enumerate(zip(names, snapshot.generations, strict=True)):
             if generation is None:
                 is_tag = place > 1
-                batch.set(name, now, ex=_TAG_GENERATION_TTL if is_tag else None, only_if="absent")
+                batch.set(
+                    name, new_generation(), ex=_TAG_GENERATION_TTL if is_tag else None, only_if="absent"
+                )
         made = batch.mget(*names) if len(batch) else None
         leases = [
             batch.set(self.lease_key(region.name, key), token, px=milliseconds, only_if="absent")
@@ -228,15 +246,21 @@ class CacheStore:
         return bool(await self._lease(region, key, "renew", token, int(region.lease * 1000)))
 
     async def release(self, region: CacheRegion[Any], key: str, token: str) -> None:
-        """Give a lease back whose load failed, and let who waits try. Budget: 3 commands."""
-        await self._lease(region, key, "release", token, 0)
+        """Give a lease back whose load is not stored, and let who waits try. Budget: 3 commands; 4 if somebody waits."""
+        if await self._lease(region, key, "release", token, 0) == 2:  # noqa: PLR2004 - as the script says
+            await self._client.execute(*self._announce(region.name, (key,)))
 
-    async def wait(self, region: CacheRegion[Any], key: str) -> bool:
-        """Ask to be woken when a lease's load is stored. Budget: 3 commands. False if there is no lease any more."""
-        return bool(await self._lease(region, key, "wait", "", 0))
+    async def wait(self, region: CacheRegion[Any], key: str) -> float:
+        """Ask to be told when a load ends. Budget: 4 commands.
+
+        Returns:
+            Seconds after which its lease ends unless it is renewed; 0 if there is none any more.
+        """
+        reply = await self._lease(region, key, "wait", "", 0)
+        return cast("int", reply) / 1000
 
     async def _lease(self, region: CacheRegion[Any], key: str, what: str, token: str, ms: int) -> Reply:
-        return await self._client.run(_LEASE, [self.lease_key(region.name, key)], [what, token, ms])
+        return await self._quick.run(_LEASE, [self.lease_key(region.name, key)], [what, token, ms])
 
     # --- writing and invalidating ---
 
@@ -278,20 +302,14 @@ class CacheStore:
     async def flush(self, region: str) -> None:
         """Make every value of a region, or of the workspace if it is empty, a miss. Budget: 2 commands, 1 trip."""
         name = self._keys.key("gen", region) if region else self._generation
-        await self._next_generation(name, self._announce(region))
+        await self._change([("SET", name, new_generation())], self._announce(region))
 
     async def flush_tag(self, tag: str) -> None:
         """Make every value that carries a tag a miss. Budget: 2 commands, 1 trip."""
-        await self._next_generation(self._keys.key("gen", "tag", tag), self._announce("", tag=tag))
+        command = ("SET", self._keys.key("gen", "tag", tag), new_generation(), "EX", _TAG_GENERATION_TTL)
+        await self._change([command], self._announce("", tag=tag))
 
-    async def _next_generation(self, name: str, announcement: Command) -> None:
-        replies = await self._change([("INCR", name)], announcement)
-        generation = replies[0]
-        if isinstance(generation, int) and generation < _TIME_BASED:
-            # It was lost, or never made: start at the time, never at 1, which was somebody's once.
-            await self._client.incr(name, int(self._clock.now() * 1000))
-
-    async def _change(self, commands: list[Command], announcement: Command) -> list[Any]:
+    async def _change(self, commands: list[Command], announcement: Command) -> None:
         batch = self._client.pipeline()
         for command in commands:
             batch.execute(*command)
@@ -304,7 +322,6 @@ class CacheStore:
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
-        return replies
 
     def _announce(self, region: str, keys: tuple[str, ...] = (), tag: str = "") -> Command:
         return self._backplane.announce(
@@ -312,5 +329,11 @@ class CacheStore:
         )
 
     def _seal(self, region: CacheRegion[Any], name: str, envelope: Envelope, payload: bytes | None) -> bytes:
-        keys = self._envelope_keys if region.encrypt else None
-        return seal_envelope(envelope, payload, name, compress_above=region.compress_above, keys=keys)
+        return seal_envelope(
+            envelope, payload, name, compress_above=region.compress_above, keys=self._keys_of(region)
+        )
+
+
+def new_generation() -> str:
+    """A generation that never was and never will be again."""
+    return secrets.token_urlsafe(_GENERATION_BYTES)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from logging import DEBUG
+from logging import DEBUG, getLogger
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from redis_core.caching.backplane import LEASE
 from redis_core.caching.engine import CacheEngine, Place
 from redis_core.caching.envelope import Envelope
 from redis_core.caching.memory import MemoryEntry, entry_size
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from redis_core.client import Client
     from redis_core.keys import WorkspaceKeys
 
-__all__ = ["CacheTiers", "Found"]
+__all__ = ["CacheTiers", "Found", "lines_wanted"]
 
 T = TypeVar("T")
 
@@ -29,6 +30,8 @@ Found = tuple[MemoryEntry, str]
 
 _RANDOM: Final = random.Random()  # noqa: S311 - jitter is no secret
 _LOG: Final = get_logger("redis_core.cache")
+lines_wanted: Final = getLogger("redis_core.cache").isEnabledFor
+"""Whether anybody reads lines of this level: asked at every hit, so without the way through structlog."""
 
 
 class CacheTiers:
@@ -45,7 +48,7 @@ class CacheTiers:
         self.engine = engine
         self.monotonic = engine.clock.monotonic
         self.share = engine.memory.share(keys.workspace)
-        self.store = CacheStore(client, keys, engine.backplane, engine.envelope_keys, engine.clock)
+        self.store = CacheStore(client, keys, engine.backplane, lambda: engine.envelope_keys, engine.clock)
 
     def place(self, region: CacheRegion[Any], key: str) -> Place:
         """Where a value belongs, over all workspaces."""
@@ -64,21 +67,40 @@ class CacheTiers:
 
     def may_serve(self, entry: MemoryEntry) -> bool:
         """Whether memory may answer with this without asking: it is fresh, and no change can have been missed."""
-        return self.monotonic() < min(entry.fresh_until, self.engine.backplane.live_until)
+        return self.monotonic() < min(
+            entry.fresh_until, max(self.engine.backplane.live_until, entry.trusted_until)
+        )
 
     def may_serve_stale(self, region: CacheRegion[Any], entry: MemoryEntry) -> bool:
         """Whether a value past its TTL is served at once while it is renewed behind the caller's back."""
-        now = self.monotonic()
-        return (
-            entry.expires
-            <= now
-            < min(entry.expires + region.stale_while_revalidate, self.engine.backplane.live_until)
-        )
+        if entry.fresh_until < entry.expires:
+            return False  # its time in memory was over before: the store may have a newer one
+        until = min(entry.expires + region.stale_while_revalidate, self.engine.backplane.live_until)
+        return entry.expires <= self.monotonic() < until
 
     def keep(self, region: CacheRegion[Any], entry: MemoryEntry) -> None:
         """Keep a value in memory, if the region wants that and changes to it are heard of."""
-        if region.memory_ttl > 0 and self.monotonic() < self.engine.backplane.live_until:
+        trusted = max(self.engine.backplane.live_until, entry.trusted_until)
+        if region.memory_ttl > 0 and self.monotonic() < trusted:
             self.share.put(entry)
+
+    def keep_unheard(self, region: CacheRegion[Any], entry: MemoryEntry) -> None:
+        """Keep what was loaded without the store, for as long as a change may go unheard at all.
+
+        So an outage costs the loader one call a key and moment, not one a caller.
+        """
+        now = self.monotonic()
+        entry.trusted_until = now + LEASE
+        entry.fresh_until = min(entry.fresh_until, entry.trusted_until)
+        self.keep(region, entry)
+
+    def postpone(self, entry: MemoryEntry, seconds: float) -> None:
+        """Serve an entry as it is for a while, and do not try to renew it meanwhile."""
+        now = self.monotonic()
+        entry.refresh_at = min(now + seconds, entry.kept_until)
+        if now >= entry.expires:
+            entry.fresh_until = entry.refresh_at
+            entry.overdue = True
 
     # --- the store ---
 
@@ -132,18 +154,17 @@ class CacheTiers:
             if envelope.load
             else 0
         )
-        fresh_until = min(expires, now + region.memory_ttl)
         payload = stored.payload
         return MemoryEntry(
             region,
             key,
             value if region.shared else payload,
             entry_size(key, len(payload) if payload is not None else 0),
-            created,
-            fresh_until,
+            envelope.created,
+            min(expires, now + region.memory_ttl),
             expires,
             created + envelope.kept / 1000,
-            fresh_until if not early else min(fresh_until, expires - early),
+            expires - early,
             tags,
         )
 
@@ -164,7 +185,7 @@ class CacheTiers:
         elif tier == "memory":
             figures.memory_hits += 1
             entry.frequency = min(entry.frequency + 1, 3)
-        if _LOG.isEnabledFor(DEBUG) and tier != "loader":
+        if tier != "loader" and lines_wanted(DEBUG):
             _LOG.debug(
                 "Redis HIT",
                 workspace=self.workspace,
@@ -177,12 +198,12 @@ class CacheTiers:
     def hit(self, region: CacheRegion[T], found: Found) -> CacheEntry[T | None]:
         """As `take`, with what is known of the value."""
         entry, tier = found
-        age = max(0.0, self.monotonic() - entry.created)
+        age = max(0.0, self.engine.clock.now() - entry.created / 1000)
         return CacheEntry(self.take(region, found), tier, age, self.is_stale(entry))
 
     def is_stale(self, entry: MemoryEntry) -> bool:
-        """Whether a value is past its TTL, or served only because loading a new one failed."""
-        return entry.failed or self.monotonic() >= entry.expires
+        """Whether a value is past its TTL."""
+        return self.monotonic() >= entry.expires
 
     def miss(self, region: CacheRegion[Any]) -> None:
         """Count and log a miss."""
