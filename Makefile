@@ -66,7 +66,7 @@ lock: setup ## resolve the versions in requirements/dev.txt anew
 	echo "Resolving the newest versions that pyproject.toml allows ..."
 	$(BIN)/python -m pip install -qq uv
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
-		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		--custom-compile-command "make lock" \
 		pyproject.toml --extra dev --output-file requirements/dev.txt
 
 bench: setup ## run every benchmark, peers beside us
