@@ -133,7 +133,7 @@ class Cache:
         entry = tiers.in_memory(region, key)
         if entry is not None and (tiers.may_serve(entry) or tiers.may_serve_stale(region, entry)):
             if self._monotonic() >= entry.refresh_at:
-                self._loads.flight(region, key, load, tags, entry)
+                self._loads.flight(region, key, load, tags, entry, renew=True)
             return cast("CacheEntry[T]", tiers.hit(region, (entry, "memory")))
         flight = self._loads.flight(region, key, load, tags, entry)
         if entry is not None and region.soft_timeout is not None:

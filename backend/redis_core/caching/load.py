@@ -87,15 +87,27 @@ class Loads:
         load: Loader[T],
         tags: Sequence[str],
         stale: MemoryEntry | None,
+        *,
+        renew: bool = False,
     ) -> asyncio.Task[Found]:
-        """The one task of this process that fetches this value now. Wait for it shielded: others do too."""
+        """The one task of this process that fetches this value now. Wait for it shielded: others do too.
+
+        Args:
+            region: what kind of value.
+            key: which one.
+            load: makes it.
+            tags: those it carries.
+            stale: what memory has of it.
+            renew: whether that was served already, so that only a newer one will do.
+        """
         place = self._tiers.place(region, key)
         loads = self._engine.loads
         task: asyncio.Task[Found] | None = loads.get(place)
         if task is not None:
             self._tiers.figures(region).coalesced += 1
             return task
-        task = self._engine.spawn(self._fetch(region, key, load, tags, stale), f"cache {region.name}")
+        work = self._fetch(region, key, load, tags, stale, renew=renew)
+        task = self._engine.spawn(work, f"cache {region.name}")
         loads[place] = task
 
         def landed(done: asyncio.Task[Found]) -> None:
@@ -112,6 +124,8 @@ class Loads:
         load: Loader[T],
         tags: Sequence[str],
         stale: MemoryEntry | None,
+        *,
+        renew: bool,
     ) -> Found:
         tiers = self._tiers
         place = tiers.place(region, key)
@@ -122,16 +136,16 @@ class Loads:
             fence = self._engine.fence(place)
             snapshot = await tiers.read(region, [key], tags, READ_TIMEOUT if stale is None else _SOFT_READ)
             found = self._in_store(region, key, snapshot, tags)
-            if found is not None and self._is_news(found, stale):
+            known = -1 if stale is None else stale.created
+            if found is not None and (found.created > known or (found.created == known and not renew)):
                 if self._engine.fence(place) == fence:
                     tiers.keep(region, found)
                 stale = found
                 now = self._monotonic()
                 if now < found.expires + region.stale_while_revalidate:
                     if now >= found.refresh_at:
-                        self._engine.spawn(
-                            self._fetch(region, key, load, tags, found), f"cache {region.name}"
-                        )
+                        work = self._fetch(region, key, load, tags, found, renew=True)
+                        self._engine.spawn(work, f"cache {region.name}")
                     return found, "store"
             if not missed:
                 missed = True
@@ -151,12 +165,6 @@ class Loads:
             if self._monotonic() >= give_up:
                 raise LoadTimeout(f"cache {region.name}: another process has been loading this for too long")
             await self._await_other(region, key)
-
-    def _is_news(self, found: MemoryEntry, stale: MemoryEntry | None) -> bool:
-        """Whether the store's value is to be taken, and not the reason why it was asked: the one that is to be renewed."""
-        if stale is None or found.created > stale.created:
-            return True
-        return found.created == stale.created and self._monotonic() < stale.refresh_at
 
     def _in_store(
         self, region: CacheRegion[Any], key: str, snapshot: Snapshot | None, tags: Sequence[str]

@@ -68,7 +68,8 @@ class _Link:
         for writer in (self.client, self.store):
             if writer is not None:
                 link: socket.socket = writer.get_extra_info("socket")
-                if link.family != socket.AF_UNIX:
+                # The peer may have closed it since.
+                if link.fileno() >= 0 and link.family != socket.AF_UNIX:
                     link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 writer.transport.abort()
 

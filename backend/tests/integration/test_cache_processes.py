@@ -91,7 +91,8 @@ def server() -> Iterator[ServerProcess]:
 @asynccontextmanager
 async def process(url: str) -> AsyncIterator[tuple[Client, Cache]]:
     """What another process has: a client and a cache of its own, its backplane alive."""
-    async with await connect(redis_url=url, redis_command_timeout=5) as client:
+    # The timeout is also how long a client takes to close on a link that is dead.
+    async with await connect(redis_url=url, redis_command_timeout=2) as client:
         engine = client.service(CacheEngine)
         engine.listen()
         async with asyncio.timeout(10):
@@ -135,6 +136,32 @@ def test_when_the_process_that_loads_is_killed_another_loads_after_its_lease(ser
             loader.end()
 
 
+async def test_a_caller_that_is_cancelled_while_it_loads_harms_nobody_anywhere(server: ServerProcess) -> None:
+    other = Loader(server.url, 600, callers=20)
+    try:
+        async with process(server.url) as (_, cache):
+            began, go_on = asyncio.Event(), asyncio.Event()
+
+            async def load(_: str) -> int:
+                began.set()
+                await go_on.wait()
+                return 7
+
+            first = asyncio.create_task(cache.get_or_load(NUMBERS, "cold", load))
+            await began.wait()
+            rest = [asyncio.create_task(cache.get_or_load(NUMBERS, "cold", load)) for _ in range(20)]
+            await asyncio.to_thread(other.go)
+            await asyncio.sleep(0.1)
+            first.cancel()
+            go_on.set()
+            async with asyncio.timeout(15):
+                assert await asyncio.gather(*rest) == [7] * 20
+                assert await asyncio.to_thread(other.loads) == 0
+            assert first.cancelled()
+    finally:
+        other.end()
+
+
 async def test_changes_made_while_the_link_was_cut_are_heard_of_afterwards(server: ServerProcess) -> None:
     with FaultProxy(("127.0.0.1", server.port)) as proxy:
         async with process(server.url) as (_, here), process(proxy.url) as (there, behind):
@@ -166,6 +193,7 @@ async def test_on_a_half_open_link_memory_is_not_trusted_for_long(server: Server
                 while alive(there):
                     await asyncio.sleep(0.02)
             assert await behind.get(NUMBERS, "a") is None
+            assert await behind.get_or_load(NUMBERS, "a", lambda _: 2) == 2, "not what memory still has"
             proxy.up()
             async with asyncio.timeout(20):
                 while await behind.get(NUMBERS, "a") != 2:
@@ -173,14 +201,31 @@ async def test_on_a_half_open_link_memory_is_not_trusted_for_long(server: Server
 
 
 async def test_a_store_that_hangs_holds_up_a_read_for_a_moment_only(server: ServerProcess) -> None:
-    with FaultProxy(("127.0.0.1", server.port)) as proxy:
-        async with process(proxy.url) as (_, cache):
-            await cache.set(NUMBERS, "a", 1)
-            proxy.stall()
-            async with asyncio.timeout(3):
-                assert await cache.get_or_load(NUMBERS, "b", lambda _: 5) == 5
-                assert await cache.get(NUMBERS, "c") is None
-            assert NUMBERS.figures.store_errors >= 2
+    numbers = CacheRegion("hung", int, ttl=0.05, jitter=0, fail_safe=60)
+    async with process(server.url) as (client, cache):
+        await cache.set(numbers, "a", 1)
+        await asyncio.sleep(0.1)
+        server.freeze()
+        try:
+            # A command may take 2 s and a read 250 ms: the first would be over the deadline, the others are well below.
+            async with asyncio.timeout(1.9):
+                assert await cache.get_or_load(numbers, "b", lambda _: 5) == 5
+                assert await cache.get(numbers, "c") is None
+
+            async def broken(_: str) -> int:
+                raise RuntimeError("the database hangs too")
+
+            async with asyncio.timeout(1.9):
+                entry = await cache.get_entry_or_load(numbers, "a", broken)
+                assert (entry.value, entry.stale) == (1, True)
+            assert numbers.figures.store_errors >= 3
+        finally:
+            server.thaw()
+        async with asyncio.timeout(20):
+            while not alive(client):
+                await asyncio.sleep(0.01)
+            while await cache.get_or_load(numbers, "a", lambda _: 3) != 3:
+                await asyncio.sleep(0.01)
 
 
 async def test_while_the_store_is_away_the_loader_answers_and_a_stale_value_is_served(

@@ -36,6 +36,13 @@ def test_what_is_sealed_opens(
     assert open_envelope(sealed, NAME, keys=keys) == (envelope, payload)
 
 
+@given(payload=st.none() | st.binary(max_size=2_000), cut=st.integers(0, 3_000))
+def test_what_was_cut_off_does_not_open(payload: bytes | None, cut: int) -> None:
+    sealed = seal_envelope(ENVELOPE, payload, NAME, compress_above=1024, keys=None)
+    with pytest.raises(CodecError):
+        open_envelope(sealed[: cut % len(sealed)], NAME, keys=None)
+
+
 def test_a_long_payload_is_compressed_and_a_short_one_is_not() -> None:
     long = seal_envelope(ENVELOPE, b"x" * 10_000, NAME, compress_above=1024, keys=None)
     short = seal_envelope(ENVELOPE, b"x" * 100, NAME, compress_above=1024, keys=None)
@@ -73,6 +80,44 @@ def test_an_encrypted_value_opens_under_its_own_key_only() -> None:
         open_envelope(sealed, NAME.replace("acme", "other"), keys=KEYS)
     with pytest.raises(CodecError, match="its region is not"):
         open_envelope(sealed, NAME, keys=None)
+
+
+@pytest.mark.parametrize("payload", [b"secret", None])
+def test_an_encrypted_value_opens_with_its_own_envelope_only(payload: bytes | None) -> None:
+    sealed = seal_envelope(ENVELOPE, payload, NAME, compress_above=1024, keys=KEYS)
+    _, body = msgspec.msgpack.decode(sealed[2:], type=tuple[Envelope, bytes])
+    newer = msgspec.structs.replace(ENVELOPE, created=ENVELOPE.created + 1)
+    with pytest.raises(CodecError, match="does not open"):
+        open_envelope(sealed[:2] + msgspec.msgpack.encode((newer, body)), NAME, keys=KEYS)
+    with pytest.raises(CodecError, match="does not open"):
+        open_envelope(sealed[:1] + bytes([sealed[1] ^ 4]) + sealed[2:], NAME, keys=KEYS)
+
+
+def test_a_region_that_encrypts_opens_nothing_else() -> None:
+    for payload in (b"forged", None):
+        plain = seal_envelope(ENVELOPE, payload, NAME, compress_above=1024, keys=None)
+        with pytest.raises(CodecError, match="not encrypted"):
+            open_envelope(plain, NAME, keys=KEYS)
+
+
+def test_the_setting_names_keys_by_id() -> None:
+    keys = EnvelopeKeys.parse(Secret(f"2:{'22' * 32}, 1:{'11' * 32}"))
+    old = seal_envelope(ENVELOPE, b"v", NAME, compress_above=1024, keys=EnvelopeKeys({1: Secret("11" * 32)}))
+    assert open_envelope(old, NAME, keys=keys)[1] == b"v"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "1", "256:" + "00" * 32, "-1:" + "00" * 32, f"1:{'00' * 32},1:{'11' * 32}", "1:00"]
+)
+def test_a_malformed_setting_is_an_error_that_does_not_show_it(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        EnvelopeKeys.parse(Secret(text))
+    assert "00" * 16 not in str(caught.value)
+
+
+def test_no_setting_is_an_error_that_says_what_to_set() -> None:
+    with pytest.raises(ConfigError, match="CACHE_KEYS"):
+        EnvelopeKeys.parse(None)
 
 
 def test_the_first_key_seals_and_all_open() -> None:

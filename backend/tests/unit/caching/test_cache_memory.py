@@ -71,6 +71,7 @@ class Tier(RuleBasedStateMachine):
             assert share.bytes == sum(one.size for one in known(share))
             assert len(share._small) + len(share._main) <= 2 * share.count + 64
             assert len(share._ghosts) <= max(25, share.count)
+        assert set(self.tier._holders) == {share for share in shares if share.count}
         assert self.tier.count == sum(share.count for share in shares)
         assert self.tier.bytes == sum(share.bytes for share in shares)
 
@@ -103,6 +104,34 @@ def test_a_tenant_that_fills_the_tier_cannot_evict_a_quiet_one() -> None:
         tier.share("noisy").put(entry("r", str(number)))
     assert tier.share("quiet").count == 30
     assert tier.count == 100
+
+
+def test_new_tenants_get_in_beside_one_that_filled_the_tier() -> None:
+    tier = MemoryTier(max_entries=1_000, max_bytes=10**9)
+    for number in range(1_000):
+        tier.share("noisy").put(entry("r", str(number)))
+    quiet = [tier.share(f"quiet{number}") for number in range(200)]
+    for number in range(3):
+        for share in quiet:
+            share.put(entry("r", str(number)))
+    assert [share.count for share in quiet] == [3] * 200
+
+
+def test_workspaces_that_come_and_go_leave_nothing_behind() -> None:
+    tier = MemoryTier(max_entries=50, max_bytes=10**9)
+    for number in range(500):
+        tier.share(f"w{number}").put(entry("r", "a"))
+        assert tier.known(f"unheard-of{number}") is None
+    assert tier.count == len(tier._holders) == 50
+    assert len(tier._shares) <= 51
+
+
+def test_an_entry_that_is_put_again_keeps_its_one_place() -> None:
+    share = MemoryTier().share("acme")
+    one = entry("r", "a")
+    for _ in range(1_000):
+        share.put(one)
+    assert (share.count, len(share._small) + len(share._main)) == (1, 1)
 
 
 def test_a_tenant_alone_may_use_all_the_room() -> None:
