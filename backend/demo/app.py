@@ -1,6 +1,6 @@
-"""The demo put together: the routers that `raptorflow up` adds to the service, and an app of its own.
+"""The demo put together: the application that `raptorflow up` mounts at `/demo`, and a service of its own.
 
-As an app of its own: `uvicorn --factory demo.app:create_demo_app`, with `backend` on the Python path.
+As a service of its own: `uvicorn --factory demo.app:create_demo_app`, with `backend` on the Python path.
 """
 
 from __future__ import annotations
@@ -11,31 +11,46 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from demo import page, routes
-from demo.members import create_members
-from redis_core import Client, Settings, close_redis
+from demo.members import middleware
+from redis_core import Client, Settings, close_redis, get_redis, load_settings
 from redis_core.api.problems import add_problem_details
 from redis_core.api.router import create_router
 
-ROUTERS = (page.router, routes.router)
-"""What the demo serves, below `/demo`."""
 
+def create_demo(client: Client, settings: Settings) -> FastAPI:
+    """The demo, to be mounted: sessions, limits and cache around its page and its JSON interface.
 
-def mount_members(app: FastAPI, client: Client, settings: Settings) -> None:
-    """Put the members' application, with its sessions and limits, below `/demo/members`."""
-    app.mount("/demo/members", create_members(client, settings))
+    Args:
+        client: the store, which stays the caller's to close.
+        settings: all of them.
+    """
+    app = FastAPI(
+        title="RaptorFlow demo", middleware=middleware(client, settings), docs_url=None, redoc_url=None
+    )
+
+    async def the_client() -> Client:
+        return client
+
+    app.dependency_overrides[get_redis] = the_client
+    app.include_router(page.router)
+    app.include_router(routes.router)
+    add_problem_details(app)
+    return app
 
 
 def create_demo_app() -> FastAPI:
-    """The demo as a customer's app would be: its own routes, and those of `redis_core` included."""
+    """The demo as a customer's service would be: with the routes of `redis_core`, on the process' client."""
+    settings = load_settings()
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
-        yield
-        await close_redis()
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        app.mount("/demo", create_demo(await get_redis(), settings))
+        try:
+            yield
+        finally:
+            await close_redis()
 
     app = FastAPI(title="RaptorFlow demo", lifespan=lifespan)
     app.include_router(create_router())
-    for router in ROUTERS:
-        app.include_router(router)
     add_problem_details(app)
     return app

@@ -1,133 +1,99 @@
-"""The demo's members: they log in, and from then on their session says whose campaigns they see.
+"""Who asks: sessions of the demo's users, what a token tells of its holder, and the middlewares around the demo."""
 
-An application of its own, mounted below `/demo/members`, with sessions and rate limits around it: the order is sessions outside, limits
-inside, so that the session's read leaves together with the limits' decision.
-"""
+from __future__ import annotations
 
-# No `from __future__ import annotations`: the routes are made in a function, and FastAPI reads their types.
+from typing import TYPE_CHECKING, Final
 
-from typing import Annotated, Any, Final
+from starlette.middleware import Middleware
 
-import msgspec
-from fastapi import Depends, FastAPI, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
-
-from demo.campaigns import Campaign, Campaigns, Channel
+from demo.limits import LIMITS, plan_of
 from redis_core import Client, Settings
-from redis_core.api.problems import add_problem_details, problems
-from redis_core.api.rate_limit_dependency import limit
-from redis_core.api.rate_limit_middleware import RateLimitMiddleware
+from redis_core.api.cache_middleware import CacheMiddleware, HttpRule
+from redis_core.api.rate_limit_middleware import RateLimitMiddleware, subject_of_scope
+from redis_core.api.same_origin import SameOriginMiddleware
 from redis_core.api.session_cookie import SessionCookie
-from redis_core.api.session_dependency import current_session, session_of_request
 from redis_core.api.session_middleware import SessionMiddleware, request_session
-from redis_core.cache import CacheRegion
-from redis_core.rate_limit import RateLimiter, RateLimits, Rule
-from redis_core.session import Session, Sessions
+from redis_core.rate_limit import RateLimiter, Subject
+from redis_core.session import SessionPolicy, Sessions
+from redis_core.sessions.pepper import ANONYMOUS_TAG, peppers_from_settings
+from redis_core.sessions.token import read_token
 
-LIMITS: Final = RateLimits(
-    rules=(Rule("members", "240/min", by="ip"), Rule("burst", "40/sec", by="ip")), file=__file__
-)
-"""What one address may do here; a login has a rule of its own below."""
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
-
-class Summary(msgspec.Struct, frozen=True):
-    """What the start page of a workspace shows: dear to make, so it is cached."""
-
-    campaigns: int
-    views: int
+REPORTS: Final = HttpRule(path=r".*/api/report", ttl=5, stale_while_revalidate=30, shared=True)
+"""The report's whole response, for all users of the workspace: five seconds fresh, renewed behind for thirty more."""
+_WORKSPACE: Final = "demo.workspace"
+"""Where a scope holds the workspace of its session, once the store has confirmed it."""
 
 
-SUMMARIES: Final = CacheRegion("summary", Summary, ttl=30, fail_safe=600)
+class _Confirmed:
+    """Reads the session of every request that has one, so that what comes after may go by its workspace.
+
+    The read began with the rate decision and has come back with it: this waits for nothing.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            session = await request_session(scope).load()
+            scope[_WORKSPACE] = None if session is None or session.user_id is None else session.workspace
+        await self._app(scope, receive, send)
 
 
-class Login(BaseModel):
-    """Who logs in. The demo believes everybody: a product checks a password here."""
+def middleware(client: Client, settings: Settings) -> list[Middleware]:
+    """What stands around the demo, the outermost first.
 
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
-
-    user: str = Field(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9_-]+$", examples=["ada"])
-    workspace: str = Field(min_length=1, max_length=64, examples=["acme"])
-
-
-class Draft(BaseModel):
-    """What a new campaign is made of."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
-
-    name: str = Field(min_length=1, max_length=80)
-    channel: Channel = "email"
-
-
-Member = Annotated[Session[Any], Depends(current_session)]
-
-
-def create_members(client: Client, settings: Settings) -> FastAPI:
-    """The members' application.
+    1. Same origin: another site's page gets no further, and costs nothing.
+    2. Sessions: outside the limits, so that a refusal can still tell the browser about its session.
+    3. Limits: the decision and the session's read leave together.
+    4. The session as the store has it: a token may have been revoked.
+    5. The HTTP cache, which goes by the workspace that step 4 found.
 
     Args:
         client: the store.
-        settings: where peppers and the cookie's form come from. On plain http the demo asks by name for the cookie that
-            localhost may have without TLS.
+        settings: where the tokens' peppers and the sessions' times come from. Outside of production the demo asks by name for the
+            cookie that browsers keep without https, on localhost only.
     """
-    app = FastAPI(title="RaptorFlow demo members", docs_url=None, redoc_url=None)
-    sessions = Sessions.from_settings(client, settings)
-    limiter = RateLimiter(client, LIMITS)
-    # The one added last is the outermost.
-    app.add_middleware(
-        RateLimitMiddleware, limiter=limiter, alongside=lambda scope: request_session(scope).prefetch()
-    )
-    app.add_middleware(
-        SessionMiddleware,
-        sessions=sessions,  # type: ignore[arg-type]  # Starlette cannot tell which data they hold
-        cookie=SessionCookie.insecure_localhost(),
-    )
-    add_problem_details(app)
+    peppers = peppers_from_settings(settings)
+    sessions = Sessions(client, peppers, policy=SessionPolicy.from_settings(settings))
+    plain = settings.raptorflow_env != "production"
+    cookie = SessionCookie.insecure_localhost() if plain else SessionCookie()
 
-    def campaigns_of(session: Member) -> Campaigns:
-        return Campaigns(client.workspace(session.workspace))
+    def identify(scope: Scope) -> Subject:
+        """Whose request it is, as its token tells without asking the store: a tag that stands for the user, and the workspace.
 
-    @app.post("/login", dependencies=[Depends(limit("10/min"))], responses=problems(422, 429))
-    async def login(who: Login, request: Request) -> dict[str, str]:
-        session = await session_of_request(request).login(who.user, who.workspace, {"visits": 0})
-        return {"user": who.user, "workspace": session.workspace, "session": session.handle}
+        Nobody can make such a token, so nobody can use up another one's limits.
+        """
+        address = subject_of_scope(scope, LIMITS).ip
+        token = read_token(peppers, cookie.read(scope["headers"]) or "")
+        if token is None:
+            return Subject(ip=address)
+        user = None if token.tag == ANONYMOUS_TAG else token.tag
+        return Subject(user=user, workspace=token.workspace, ip=address, plan=plan_of(token.workspace))
 
-    @app.get("/me", responses=problems(401))
-    async def me(session: Member) -> dict[str, Any]:
-        session.data["visits"] = int(session.data.get("visits", 0)) + 1
-        return {"user": session.user_id, "workspace": session.workspace, "visits": session.data["visits"]}
+    return [
+        Middleware(SameOriginMiddleware),
+        Middleware(
+            SessionMiddleware,
+            sessions=sessions,  # type: ignore[arg-type]  # mypy solves no generic class behind a ParamSpec
+            cookie=cookie,
+        ),
+        Middleware(
+            RateLimitMiddleware,
+            # The client closes it with itself.
+            limiter=client.service(_limiter),
+            identify=identify,
+            alongside=lambda scope: request_session(scope).prefetch(),
+        ),
+        Middleware(_Confirmed),
+        Middleware(
+            CacheMiddleware, client=client, workspace=lambda scope: scope[_WORKSPACE], rules=(REPORTS,)
+        ),
+    ]
 
-    @app.get("/devices", responses=problems(401))
-    async def devices(session: Member) -> list[dict[str, Any]]:
-        assert session.user_id is not None
-        found = await sessions.list(session.user_id, session.workspace, current=session)
-        return [msgspec.to_builtins(one) for one in found]
 
-    @app.post("/logout", status_code=204, responses=problems(401))
-    async def logout(request: Request) -> None:
-        await session_of_request(request).logout()
-
-    @app.get("/campaigns", responses=problems(401))
-    async def list_campaigns(campaigns: Annotated[Campaigns, Depends(campaigns_of)]) -> list[Campaign]:
-        return await campaigns.newest()
-
-    @app.post("/campaigns", status_code=201, responses=problems(401, 422))
-    async def create_campaign(
-        draft: Draft, session: Member, campaigns: Annotated[Campaigns, Depends(campaigns_of)]
-    ) -> Campaign:
-        made = await campaigns.create(draft.name, draft.channel)
-        await client.workspace(session.workspace).cache.delete(SUMMARIES, "start")
-        return made
-
-    @app.get("/summary", responses=problems(401))
-    async def summary(
-        session: Member, campaigns: Annotated[Campaigns, Depends(campaigns_of)], response: Response
-    ) -> dict[str, int]:
-        async def load(_: str) -> Summary:
-            newest = await campaigns.newest()
-            return Summary(len(newest), sum(campaign.views for campaign in newest))
-
-        entry = await client.workspace(session.workspace).cache.get_entry_or_load(SUMMARIES, "start", load)
-        response.headers["x-cache"] = entry.tier
-        return {"campaigns": entry.value.campaigns, "views": entry.value.views}
-
-    return app
+def _limiter(client: Client) -> RateLimiter:
+    return RateLimiter(client, LIMITS)

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
+from starlette.middleware import Middleware
 
 import redis_core
 from redis_core.api.problems import add_problem_details
@@ -22,6 +23,7 @@ def create_app(
     *,
     client: Client | None = None,
     routers: Sequence[APIRouter] = (),
+    middleware: Sequence[Middleware] = (),
 ) -> FastAPI:
     """The service: health, admin, errors as problem details, OpenAPI at `/openapi.json`.
 
@@ -33,6 +35,7 @@ def create_app(
         settings: all of them, instead of the environment's.
         client: the client to use, which stays the caller's to close; None connects at start-up and closes at shut-down.
         routers: what else it serves.
+        middleware: what stands around all of it, the outermost first; docs/service.md tells the order of ours.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -65,6 +68,7 @@ def create_app(
         version=redis_core.__version__,
         summary="Health and administration of the Redis layer.",
         lifespan=lifespan,
+        middleware=list(middleware),
         # The built-in pages load scripts from a CDN, and would run them beside the admin routes.
         docs_url=None,
         redoc_url=None,

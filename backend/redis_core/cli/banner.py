@@ -13,7 +13,10 @@ from redis_core.cli.output import console, fields
 __all__ = ["Addresses", "show_addresses"]
 
 _SET: Final = '["SET", "greeting", "hello", "EX", "60"]'
+_JSON: Final = "-H 'Content-Type: application/json'"
 _LOGIN: Final = '{"user": "ada", "workspace": "acme"}'
+_CAMPAIGN: Final = '{"name": "Spring launch"}'
+_COOKIES: Final = "cookies.txt"
 
 
 class Addresses(Struct, frozen=True, omit_defaults=True):
@@ -39,7 +42,7 @@ def show_addresses(addresses: Addresses) -> None:
     console.print()
     places = fields()
     if addresses.demo:
-        places.add_row("  demo", addresses.demo)
+        places.add_row("  demo", f"{addresses.demo}/")
     if addresses.api:
         places.add_row("  health", f"{addresses.api}/api/v1/health/redis")
         places.add_row("  metrics", f"{addresses.api}/api/v1/admin/redis-metrics")
@@ -74,12 +77,19 @@ def _examples(addresses: Addresses) -> list[str]:
             f"curl {addresses.api}/api/v1/admin/redis-metrics",
         ]
     if addresses.demo:
-        members = f"{addresses.demo}/members"
+        api, cookie = f"{addresses.demo}/api", f"-b {_COOKIES}"
         lines += [
-            f"curl {addresses.demo}/api/acme/campaigns",
-            f"curl -i -c cookies.txt {members}/login --json '{_LOGIN}'",
-            f"curl -i -b cookies.txt {members}/me",
-            f"curl -i -b cookies.txt {members}/summary",
+            # Sessions: the cookie, and what it opens.
+            f"curl -i -c {_COOKIES} {api}/login {_JSON} -d '{_LOGIN}'",
+            f"curl {cookie} {api}/devices",
+            # Limits: what is left, and one too many.
+            f"curl -i {cookie} {api}/me",
+            f"for n in 1 2 3 4; do curl -i {cookie} {api}/export; echo; done",
+            # Cache: one campaign from the loader and from memory, and a whole response.
+            f"curl {cookie} {api}/campaigns {_JSON} -d '{_CAMPAIGN}'",
+            f"for n in 1 2; do curl -i {cookie} {api}/campaigns/last; echo; done",
+            f"for n in 1 2; do curl -i {cookie} {api}/report; echo; done",
+            f"curl -i -X POST {cookie} -c {_COOKIES} {api}/logout",
         ]
     if addresses.gateway:
         bearer = f'-H "Authorization: Bearer {addresses.tokens.get("GATEWAY_TOKEN", "$GATEWAY_TOKEN")}"'

@@ -55,9 +55,9 @@ async def up(settings: Settings, *, demo: bool | None, traffic: bool | None, as_
     # The sockets first, so that a taken port is told before a store is started.
     with _listen(settings, "RAPTORFLOW_PORT") as api, _listen(settings, "GATEWAY_PORT") as rest:
         async with _store(settings) as client:
-            service = create_app(settings, client=client, routers=demo_app.ROUTERS if demo_app else ())
+            service = create_app(settings, client=client)
             if demo_app:
-                demo_app.mount_members(service, client, settings)
+                service.mount("/demo", demo_app.create_demo(client, settings))
             sites = [
                 Site(service, api),
                 _gateway_site(client, tokens, rest),
