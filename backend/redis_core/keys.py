@@ -161,7 +161,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         pattern="ws:{<workspace>}:gen[:<region>|:tag:<tag>]",
         owner="cache",
         type="string",
-        ttl="30 days after it was last set; a value of an unknown generation is a miss",
+        ttl="of a tag 30 days, else none; a value of an unknown generation is a miss",
         purpose="generations: a value of another one than the present is a miss, so a flush is one command",
     ),
     Family(
