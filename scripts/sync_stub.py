@@ -42,7 +42,7 @@ EXIT = (
     "        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None\n"
     "    ) -> None: ...\n"
 )
-LEFT_OUT = {"service"}  # what services are made of, not what callers use
+LEFT_OUT = {"queue", "service"}  # what has no blocking face yet, and what services are made of
 RENAMED = {"__aiter__": "__iter__", "__anext__": "__next__", "__aenter__": "__enter__", "aclose": "close"}
 
 

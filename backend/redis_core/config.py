@@ -108,6 +108,13 @@ class Settings(BaseSettings):
     redis_tls_verify: bool = True
     """Whether the server's certificate and name are verified. Off only for a test."""
 
+    queue_lease: float = Field(default=15.0, ge=1, le=3_600)
+    """Seconds without a sign of life after which a worker is taken for dead and its jobs run elsewhere."""
+    queue_max_depth: int = Field(default=100_000, ge=1)
+    """Unfinished jobs a workspace may have in one queue; one more is refused as `QueueFull`."""
+    queue_shards: dict[str, int] = Field(default={})
+    """Shards of queues that are too hot for one slot of a cluster, as JSON: `{"agents": 4}`. Change it only while they are empty."""
+
     mock_redis_max_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
     """Most bytes that memory keeps before it evicts what expires first, or refuses."""
 

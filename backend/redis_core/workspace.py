@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from redis_core.cache import Cache
 from redis_core.keys import WorkspaceKeys
+from redis_core.queue import Queue
 
 if TYPE_CHECKING:
     from redis_core.client import Client
@@ -38,6 +39,11 @@ class Workspace:
     def cache(self) -> Cache:
         """What this workspace has cached."""
         return Cache(self.client, self.keys)
+
+    @cached_property
+    def queue(self) -> Queue:
+        """What this workspace has to do."""
+        return Queue(self.client, self.keys)
 
     def __repr__(self) -> str:
         return f"Workspace({self.id!r})"

@@ -9,6 +9,7 @@ import typer
 
 import redis_core
 from redis_core.cli import doctor, health, serve
+from redis_core.cli import worker as worker_command
 from redis_core.cli.exit_codes import EXIT_CODES_HELP, ExitCode
 from redis_core.cli.output import failure_of, print_failure
 from redis_core.errors import ConfigError, RedisCoreError
@@ -27,6 +28,7 @@ app.command()(serve.up)
 app.command()(serve.gateway)
 app.command()(health.health)
 app.command()(doctor.doctor)
+app.command()(worker_command.worker)
 
 
 def _print_version(wanted: bool) -> None:

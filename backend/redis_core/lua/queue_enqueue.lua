@@ -1,0 +1,83 @@
+-- Take jobs of one workspace in. Idempotent by id: a job that is known already, or is over and has a result, is left as it is.
+--
+-- KEYS  1 queue-jobs:{<queue>}
+-- ARGV  1 now in ms, 0 or -   2 workspace   3 most unfinished jobs of the workspace   4 1 to look for results of these ids too
+--       then for each job 6 words: id, level 0 to 4, delay in ms, unique key or '', ids it depends on, each with \n, payload
+-- Reply how many were taken, then for each that was not: its place from 1, and 0 known, 1 the workspace has too many,
+--       2 what it depends on did not succeed, or the id of the job that holds the unique key
+-- Cost  HMGET HGET HSET HINCRBY, RPUSH or ZADD; ZRANGE HGET ZADD EXISTS RPUSH HGET where the list was empty; TIME without a clock
+local ws, room = ARGV[2], tonumber(ARGV[3])
+local fields, rows = {}, {}
+for at = 5, #ARGV, 6 do
+  fields[#fields + 1] = ws .. ':' .. ARGV[at]
+  rows[#rows + 1] = at
+end
+local known = call('HMGET', JOBS, unpack(fields))
+room = room - (tonumber(call('HGET', DEPTH, ws)) or 0)
+local reply, taken, seen = {0}, 0, {}
+local function refuse(place, why)
+  reply[#reply + 1], reply[#reply + 2] = place, why
+end
+
+local stored, later, ready = {}, {}, {}
+for i, field in ipairs(fields) do
+  local at = rows[i]
+  local id, level, delay, unique, parents = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3], ARGV[at + 4]
+  local holder, missing, failed
+  if known[i] or seen[id] or (ARGV[4] == '1' and call('EXISTS', result_key(field)) == 1) then
+    refuse(i, 0)
+  elseif taken >= room then
+    refuse(i, 1)
+  else
+    missing = {}
+    for parent in string.gmatch(parents, '[^\n]+') do
+      local name = ws .. ':' .. parent
+      local payload = seen[parent] and 'new' or call('HGET', JOBS, name)
+      if payload and payload ~= '' then
+        missing[#missing + 1] = name
+      else
+        local result = call('GET', result_key(name))
+        failed = failed or (result and sub(result, 1, 1) ~= 'd')
+      end
+    end
+    if unique ~= '' and not failed and call('HSETNX', UNIQUE, ws .. ':' .. unique, id) == 0 then
+      holder = call('HGET', UNIQUE, ws .. ':' .. unique)
+    end
+    if failed then
+      refuse(i, 2)
+    elseif holder then
+      refuse(i, holder)
+    else
+      taken, seen[id] = taken + 1, true
+      stored[#stored + 1], stored[#stored + 2] = field, ARGV[at + 5]
+      if #missing > 0 then
+        call('HSET', BLOCKED, field, #missing)
+        for _, parent in ipairs(missing) do follow(parent, '-', id) end
+      elseif delay > 0 then
+        later[#later + 1], later[#later + 2] = now + delay, field
+      else
+        ready[level] = ready[level] or {}
+        ready[level][#ready[level] + 1] = id
+      end
+    end
+  end
+end
+
+if taken > 0 then
+  call('HSET', JOBS, unpack(stored))
+  call('HINCRBY', DEPTH, ws, taken)
+  local wake = false
+  for level, ids in pairs(ready) do
+    if push(ws, level, ids) then wake = true end
+  end
+  if #later > 0 then
+    local first = tonumber(call('ZRANGE', LATER, 0, 0, 'WITHSCORES')[2])
+    for i = 1, #later, 2 do
+      if not first or later[i] < first then wake = true end
+    end
+    call('ZADD', LATER, unpack(later))
+  end
+  if wake then ring() end
+end
+reply[1] = taken
+return reply

@@ -1,0 +1,299 @@
+"""What a running job may do besides its work: tell its progress, keep what it has done, and wait without holding a worker."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_type_hints, overload
+
+import msgspec
+
+from redis_core.errors import CodecError, InvalidJob, JobCancelled, JobUnknown, LeaseLost
+from redis_core.keys import check_part
+from redis_core.log import get_logger
+from redis_core.queueing.job import Envelope, derived_id, result_of
+from redis_core.queueing.shard import Claim, Shard
+from redis_core.queueing.task import Call, Task
+
+if TYPE_CHECKING:
+    from redis_core.clock import Clock
+    from redis_core.queue import JobHandle, Queue
+
+__all__ = ["JobContext", "Suspend"]
+
+R = TypeVar("R")
+
+_EVERY: Final = 0.1
+"""Seconds between two writes of what a job tells: a token a millisecond is ten writes a second."""
+_IN_PLACE: Final = 1.0
+"""Seconds that a job sleeps without giving its place to another."""
+_LONGEST_WAIT: Final = 30 * 86_400.0
+_PACK: Final = msgspec.msgpack.Encoder().encode
+_LOG: Final = get_logger("redis_core.queue.job")
+
+
+Pause = Literal["l", "w", "b"]
+"""Later, waiting for a signal, waiting for jobs: as `queue_turn.lua` has them."""
+
+
+class Suspend(BaseException):
+    """Ends a run that is to go on later; an `except Exception` in a job does not catch it."""
+
+    def __init__(self, kind: Pause, milliseconds: int = 0, text: str = "") -> None:
+        super().__init__(kind)
+        self.kind: Pause = kind
+        self.milliseconds = milliseconds
+        self.text = text
+
+
+class JobContext:
+    """Given to a task that has a parameter annotated with it.
+
+    What it writes is fenced: once another worker has the job, it raises `LeaseLost`.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        shard: Shard,
+        worker: str,
+        claim: Claim,
+        task: Task[..., Any],
+        envelope: Envelope,
+        clock: Clock,
+    ) -> None:
+        self.queue = queue
+        """The job's workspace's queue, for more jobs."""
+        self.task = task
+        self.field = claim.field.decode()
+        self.workspace, _, self.id = self.field.partition(":")
+        self.run = claim.run
+        """Which run this is, from 1."""
+        self.failures = claim.failures
+        """How many of the runs before failed."""
+        self.arguments = envelope.arguments
+        self.cancelled = False
+        """Whether somebody has asked to end the job; on the event loop it is cancelled as well."""
+        self.has_hash = claim.run > 1
+        self._shard = shard
+        self._worker = worker
+        self._claim = claim
+        self._clock = clock
+        self._hash: dict[bytes, bytes] | None = None
+        self._names: Counter[str] = Counter()
+        self._fields: dict[str, bytes] = {}
+        self._add: defaultdict[str, float] = defaultdict(float)
+        self._events: list[dict[str, object]] = []
+        self._written = 0.0
+        self._log = _LOG.bind(job=self.id, workspace=self.workspace, task=task.name, run=claim.run)
+
+    # --- telling ---
+
+    async def progress(self, value: float, message: str = "") -> None:
+        """Tell how far it is: `value` of 0 to 1, for `status()` and followers. Budget: 3 commands, at most 10 times a second."""
+        self._fields["progress"] = msgspec.json.encode({"value": value, "message": message})
+        await self._tell({"kind": "progress", "value": value, "message": message})
+
+    async def stream(self, token: str) -> None:
+        """Tell a piece of what it makes to followers; pieces of 0.1 s travel together. Budget: 2 commands for each."""
+        if self._events and self._events[-1].get("kind") == "token":
+            self._events[-1]["text"] = f"{self._events[-1]['text']}{token}"
+            await self._flush_if_due()
+        else:
+            await self._tell({"kind": "token", "text": token})
+
+    async def log(self, message: str, **fields: str | float | bool | None) -> None:
+        """A line in the worker's log, with the job's ids, and for followers."""
+        self._log.info(message, **fields)
+        await self._tell({"kind": "log", "message": message, "fields": fields})
+
+    async def usage(self, *, tokens: int = 0, cost: float = 0.0) -> None:
+        """Add to what the job has used; `status()` tells the sum. Kept with the next write or the job's end."""
+        self._add["u:tokens"] += tokens
+        self._add["u:cost"] += cost
+        await self._flush_if_due()
+
+    async def _tell(self, event: dict[str, object]) -> None:
+        self._events.append(event)
+        await self._flush_if_due()
+
+    async def _flush_if_due(self) -> None:
+        if time.monotonic() - self._written >= _EVERY:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what was told and not written yet.
+
+        Raises:
+            LeaseLost: another worker has the job.
+        """
+        if not self._fields and not self._add and not self._events:
+            return
+        fields, add, events = self._fields, self._add, self._events
+        self._fields, self._add, self._events = {}, defaultdict(float), []
+        await self._note(list(fields.items()), [(name, by) for name, by in add.items() if by], events)
+
+    async def _note(
+        self,
+        fields: list[tuple[str, bytes]],
+        add: list[tuple[str, float]] | None = None,
+        events: list[dict[str, object]] | None = None,
+    ) -> None:
+        self._written = time.monotonic()
+        self.has_hash = self.has_hash or bool(fields or add)
+        done = await self._shard.note(
+            self._worker,
+            self._claim.field,
+            self.run,
+            fields=fields,
+            add=add or [],
+            event=_PACK(events) if events else b"",
+        )
+        if not done:
+            raise LeaseLost(f"job {self.id}: another worker has it, or it is over")
+        if self._hash is not None:
+            self._hash.update((name.encode(), value) for name, value in fields)
+
+    # --- durable steps ---
+
+    @overload
+    async def step(
+        self, name: str, function: Callable[..., Awaitable[R]], *args: object, **kwargs: object
+    ) -> R: ...
+    @overload
+    async def step(self, name: str, function: Callable[..., R], *args: object, **kwargs: object) -> R: ...
+    async def step(self, name: str, function: Callable[..., Any], *args: object, **kwargs: object) -> Any:
+        """Do something once: when the job runs again, the stored result is returned instead. Budget: 2 commands, 3 more once a run.
+
+        A step that was cut off between its work and its storing is done again, so its work must bear that. The same name
+        again is another step, told apart by order.
+
+        Raises:
+            CodecError: the result cannot be stored.
+            LeaseLost: another worker has the job; the result was not stored.
+        """
+        field = self._named("s", name)
+        stored = (await self._stored()).get(field.encode())
+        if stored is not None:
+            return msgspec.msgpack.decode(stored, type=_result_type(function))
+        made: Any = function(*args, **kwargs)
+        result = await made if inspect.isawaitable(made) else made
+        try:
+            encoded = _PACK(result)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise CodecError(f"the result of step {name} cannot be stored: {error}") from error
+        await self._note([(field, encoded)])
+        return result
+
+    async def sleep(self, seconds: float, name: str = "sleep") -> None:
+        """Wait; for more than a second without holding a worker: the job begins anew then, its steps done. Budget: 2 commands."""
+        due = await self._due(self._named("d", name), seconds)
+        left = due - self._clock.now()
+        if left <= 0:
+            return
+        if left <= _IN_PLACE:
+            await self._clock.sleep(left)
+            return
+        await self.flush()
+        raise Suspend("l", int(left * 1000) + 1)
+
+    @overload
+    async def wait_for(self, name: str, timeout: float = ...) -> Any: ...
+    @overload
+    async def wait_for(self, name: str, timeout: float = ..., *, type: type[R]) -> R: ...
+    async def wait_for(self, name: str, timeout: float = _LONGEST_WAIT, *, type: Any = Any) -> Any:
+        """Wait for `JobHandle.signal(name, value)` without holding a worker; the value. Budget: 3 commands, and the job's next run.
+
+        Raises:
+            TimeoutError: nobody answered within `timeout` seconds; that is remembered, as an answer is.
+        """
+        check_part(name)
+        answer = (await self._stored()).get(f"g:{name}".encode())
+        if answer is None:
+            due = await self._due(f"d:g:{name}", timeout)
+            left = due - self._clock.now()
+            if left <= 0:
+                raise TimeoutError(f"job {self.id} waited {timeout:g} s for {name}")
+            await self.flush()
+            raise Suspend("w", int(left * 1000) + 1, name)
+        return msgspec.msgpack.decode(answer, type=type)
+
+    async def spawn(self, call: Call[R], name: str | None = None) -> JobHandle[R]:
+        """Enqueue a child job, once however often this job runs. Budget: as `enqueue`.
+
+        Args:
+            call: the task with its arguments; for `gather` it must be of this queue.
+            name: tells two children of one task apart; their order does, unless given.
+        """
+        field = self._named("c", name or call.task.name)
+        child = derived_id("child", self.workspace, self.id, field)
+        return await self.queue.enqueue(call, job_id=child)
+
+    async def gather(self, *children: JobHandle[R]) -> list[R]:
+        """The results of children, waited for without holding a worker. Budget: 1 command for each, and the job's next run.
+
+        Raises:
+            JobFailed: one failed for good.
+            JobCancelled: one was cancelled.
+        JobUnknown: one is over and kept no result.
+        """
+        stored = await self._stored()
+        missing, found = [], {}
+        for child in children:
+            if child.shard != self._shard.name:
+                raise InvalidJob(
+                    f"job {child.id} is of queue {child.shard}: only children of {self._shard.name} can be gathered"
+                )
+            kept = stored.get(f"r:{child.id}".encode())
+            if kept is None:
+                watched = await self._shard.watch(child.field)
+                kept = watched.result
+                if kept is None and not watched.known:
+                    raise JobUnknown(f"job {child.id} is not known, or kept no result")
+                if kept is None:
+                    missing.append(child.id)
+                    continue
+                await self._note([(f"r:{child.id}", kept)])
+            found[child.id] = kept
+        if missing:
+            await self.flush()
+            raise Suspend("b", 0, "".join(f"{child}\n" for child in missing))
+        return [result_of(found[child.id], child.result_type, child.id) for child in children]
+
+    def check_cancelled(self) -> None:
+        """For a job in a thread, which cannot be interrupted: end here if that was asked for.
+
+        Raises:
+            JobCancelled: it was.
+        """
+        if self.cancelled:
+            raise JobCancelled(f"job {self.id} was cancelled")
+
+    async def _stored(self) -> dict[bytes, bytes]:
+        if self._hash is None:
+            self._hash = (await self._shard.look(self.field)).hash
+            self.has_hash = self.has_hash or bool(self._hash)
+        return self._hash
+
+    def _named(self, kind: str, name: str) -> str:
+        field = f"{kind}:{name}"
+        self._names[field] += 1
+        return field if self._names[field] == 1 else f"{field}#{self._names[field]}"
+
+    async def _due(self, field: str, seconds: float) -> float:
+        stored = (await self._stored()).get(field.encode())
+        if stored is not None:
+            return float(stored)
+        due = self._clock.now() + seconds
+        await self._note([(field, repr(due).encode())])
+        return due
+
+
+def _result_type(function: Callable[..., Any]) -> Any:
+    try:
+        return get_type_hints(inspect.unwrap(function)).get("return", Any)
+    except (NameError, TypeError):
+        # A lambda, a partial, or annotations that only a type checker sees.
+        return Any

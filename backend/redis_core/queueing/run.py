@@ -1,0 +1,307 @@
+"""One run of a job: its function is called, and what comes of it becomes an acknowledgement."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from redis_core.errors import CodecError, InvalidJob, JobCancelled, LeaseLost, RateLimited
+from redis_core.log import get_logger
+from redis_core.queueing.context import JobContext, Suspend
+from redis_core.queueing.depends import Resources
+from redis_core.queueing.isolated import run_isolated
+from redis_core.queueing.job import MAX_RESULT, Envelope, Failure, Header, unpack
+from redis_core.queueing.retry import Retry
+from redis_core.queueing.shard import Acknowledgement, Claim, Shard
+from redis_core.queueing.task import Task
+from redis_core.queueing.trace import continued
+
+if TYPE_CHECKING:
+    from redis_core.client import Client
+    from redis_core.clock import Clock
+
+__all__ = ["Job", "Middleware", "Runner"]
+
+Middleware = Callable[[JobContext, Callable[[], Awaitable[object]]], Awaitable[object]]
+"""Wraps each run: awaits its second argument, or does not."""
+
+_PACK: Final = msgspec.msgpack.Encoder().encode
+_NO_RESULT: Final = b"d\xc0"
+_UNKNOWN_TASK_AGAIN: Final = 5_000
+"""Milliseconds until another worker may know a task that this one does not."""
+_UNKNOWN_TASK_RUNS: Final = 50
+_STACK: Final = 4_000
+"""Characters of a traceback that are kept, its last ones."""
+_LOG: Final = get_logger("redis_core.queue")
+
+
+class PastDeadline(Exception):
+    """A job's deadline had passed before it began: it will not run."""
+
+
+class Job:
+    """A claim that a worker runs."""
+
+    __slots__ = ("began", "cancelled", "claim", "context", "handed_back", "lost", "task")
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self.task: asyncio.Task[None] | None = None
+        self.context: JobContext | None = None
+        self.began = False
+        self.cancelled = False
+        """Somebody has asked to end it."""
+        self.handed_back = False
+        """The worker stops: another one is to run it."""
+        self.lost = False
+        """Another worker has it."""
+
+    def cancel(self) -> None:
+        """End it because somebody asked for that."""
+        self.cancelled = True
+        if self.context is not None:
+            self.context.cancelled = True
+        self._end()
+
+    def hand_back(self) -> None:
+        """End it so that another worker runs it."""
+        self.handed_back = True
+        self._end()
+
+    def lose(self) -> None:
+        """End it because another worker has it."""
+        self.lost = True
+        self._end()
+
+    def _end(self) -> None:
+        # A task that is cancelled before its first step would never run, not even to tell so.
+        if self.task is not None and self.began:
+            self.task.cancel()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is to end, whoever wants that."""
+        return self.cancelled or self.handed_back or self.lost
+
+
+class Runner:
+    """What a worker needs to run jobs.
+
+    Args:
+        client: the store.
+        tasks: those it knows.
+        worker: its name.
+        clock: the time.
+        middleware: around each run, the first outermost.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        tasks: Sequence[Task[..., Any]],
+        worker: str,
+        clock: Clock,
+        middleware: Sequence[Middleware] = (),
+    ) -> None:
+        self.tasks = {task.name: task for task in tasks}
+        self.resources = Resources()
+        self._client = client
+        self._worker = worker
+        self._clock = clock
+        self._middleware = tuple(middleware)
+
+    async def run(self, shard: Shard, job: Job) -> Acknowledgement | None:
+        """Run a job; None if nobody is to be told, because another worker has it."""
+        claim = job.claim
+        try:
+            header, envelope = unpack(claim.payload)
+        except CodecError as error:
+            return self._bury(claim, b"", error, 3_600_000, has_hash=1)
+        task = self.tasks.get(header.task)
+        if task is None:
+            return self._unknown(claim, header)
+        try:
+            if job.ended:
+                return self._cancelled(job, task, header, asyncio.CancelledError())
+            result = await self._call(shard, job, task, header, envelope)
+        except Suspend as pause:
+            return Acknowledgement(
+                claim.field, claim.run, pause.kind, 1, header.unique, pause.milliseconds, pause.text
+            )
+        except asyncio.CancelledError as error:
+            return self._cancelled(job, task, header, error)
+        except LeaseLost:
+            return None
+        except Exception as error:  # noqa: BLE001 - whatever a job raises is its outcome
+            return self._failed(job, task, header, error)
+        return self._done(job, task, header, envelope, result)
+
+    # --- the call ---
+
+    async def _call(
+        self, shard: Shard, job: Job, task: Task[..., Any], header: Header, envelope: Envelope
+    ) -> Any:
+        parameters = task.parameters
+        arguments = parameters.decode(envelope.arguments)
+        meta = envelope.meta
+        plain = meta is None and not self._middleware and task.gate is None and not parameters.depends
+        if plain and parameters.context is None and task.executor == "loop":
+            # Nothing around it: most jobs of most queues.
+            if task.timeout is None:
+                return await task.function(**arguments)
+            async with asyncio.timeout(task.timeout):
+                return await task.function(**arguments)
+        context = job.context = self._context(shard, job.claim, task, envelope)
+        context.cancelled = job.cancelled
+        if task.gate is not None and (wait := await task.gate(context)) > 0:
+            raise Suspend("l", max(1, round(wait * 1000)))
+        timeout = self._timeout(task, envelope)
+        async with AsyncExitStack() as resources:
+            arguments.update(await self.resources.provide(parameters.depends, resources))
+            if parameters.context is not None:
+                arguments[parameters.context] = context
+            call: Callable[[], Awaitable[object]] = lambda: self._execute(task, arguments)  # noqa: E731
+            for middleware in reversed(self._middleware):
+                call = _wrapped(middleware, context, call)
+            with continued(meta, header.task):
+                async with asyncio.timeout(timeout):
+                    result = await call()
+        await context.flush()
+        return result
+
+    def _context(self, shard: Shard, claim: Claim, task: Task[..., Any], envelope: Envelope) -> JobContext:
+        workspace = claim.field.partition(b":")[0].decode()
+        queue = self._client.workspace(workspace).queue
+        return JobContext(queue, shard, self._worker, claim, task, envelope, self._clock)
+
+    def _timeout(self, task: Task[..., Any], envelope: Envelope) -> float | None:
+        deadline = (envelope.meta or {}).get("deadline")
+        if deadline is None:
+            return task.timeout
+        left = int(deadline) / 1000 - self._clock.now()
+        if left <= 0:
+            raise PastDeadline("the job's deadline had passed before it began")
+        return left if task.timeout is None else min(left, task.timeout)
+
+    @staticmethod
+    async def _execute(task: Task[..., Any], arguments: dict[str, Any]) -> Any:
+        if task.executor == "process":
+            return await run_isolated(task, arguments, memory=task.memory)
+        if task.is_async:
+            return await task.function(**arguments)
+        if task.executor == "thread":
+            return await asyncio.to_thread(task.function, **arguments)
+        return task.function(**arguments)
+
+    # --- what came of it ---
+
+    def _done(
+        self, job: Job, task: Task[..., Any], header: Header, envelope: Envelope, result: Any
+    ) -> Acknowledgement:
+        claim = job.claim
+        keep = int(task.result_ttl * 1000)
+        if envelope.meta is not None:
+            keep = max(keep, int(envelope.meta.get("keep", 0)))
+        stored = b""
+        if keep:
+            try:
+                stored = _NO_RESULT if result is None else b"d" + _PACK(result)
+            except (TypeError, ValueError, OverflowError, RecursionError) as error:
+                return self._bury(
+                    claim, header.unique, CodecError(f"the result cannot be stored: {error}"), keep
+                )
+            if len(stored) > MAX_RESULT:
+                large = InvalidJob(
+                    f"the result has {len(stored)} bytes, more than {MAX_RESULT}: store it elsewhere and return its address"
+                )
+                return self._bury(claim, header.unique, large, keep)
+        return Acknowledgement(claim.field, claim.run, "d", self._has_hash(job), header.unique, keep, stored)
+
+    def _cancelled(
+        self, job: Job, task: Task[..., Any], header: Header, error: BaseException
+    ) -> Acknowledgement | None:
+        claim = job.claim
+        if job.lost:
+            return None
+        if job.cancelled:
+            keep = max(int(task.result_ttl * 1000), 60_000)
+            return Acknowledgement(
+                claim.field,
+                claim.run,
+                "c",
+                self._has_hash(job),
+                header.unique,
+                keep,
+                b"ccancelled while it ran",
+            )
+        if job.handed_back:
+            return Acknowledgement(claim.field, claim.run, "h", self._has_hash(job), header.unique, 0, b"")
+        return self._failed(job, task, header, RuntimeError(f"the job cancelled itself: {error!r}"))
+
+    def _failed(
+        self, job: Job, task: Task[..., Any], header: Header, error: Exception
+    ) -> Acknowledgement | None:
+        claim = job.claim
+        if job.cancelled and isinstance(error, JobCancelled):
+            return self._cancelled(job, task, header, error)
+        if isinstance(error, RateLimited):
+            # It waits for its turn; that is no failure.
+            return Acknowledgement(
+                claim.field, claim.run, "l", 1, header.unique, max(1, round(error.retry_after * 1000)), b""
+            )
+        failures = claim.failures + 1
+        asked = error if isinstance(error, Retry) else None
+        hopeless = isinstance(error, InvalidJob | PastDeadline)
+        _LOG.warning(
+            "job failed",
+            job=claim.field.decode(),
+            task=task.name,
+            run=claim.run,
+            failures=failures,
+            error=repr(error),
+        )
+        if hopeless or failures > task.retries.times:
+            return self._bury(claim, header.unique, error, max(int(task.result_ttl * 1000), 60_000))
+        delay = (
+            asked.after
+            if asked is not None and asked.after is not None
+            else task.retries.backoff.delay(failures)
+        )
+        return Acknowledgement(
+            claim.field, claim.run, "r", 1, header.unique, max(0, round(delay * 1000)), self._failure(error)
+        )
+
+    def _unknown(self, claim: Claim, header: Header) -> Acknowledgement:
+        _LOG.error("no such task in this worker", job=claim.field.decode(), task=header.task)
+        if claim.run >= _UNKNOWN_TASK_RUNS:
+            return self._bury(
+                claim, header.unique, InvalidJob(f"no worker knows task {header.task}"), 3_600_000
+            )
+        return Acknowledgement(claim.field, claim.run, "l", 0, header.unique, _UNKNOWN_TASK_AGAIN, b"")
+
+    def _bury(
+        self, claim: Claim, unique: bytes, error: Exception, keep: int, *, has_hash: int = 1
+    ) -> Acknowledgement:
+        failure = self._failure(error)
+        return Acknowledgement(claim.field, claim.run, "x", has_hash, unique, keep, failure, b"f" + failure)
+
+    def _failure(self, error: Exception) -> bytes:
+        stack = "".join(traceback.format_exception(error))[-_STACK:]
+        return msgspec.json.encode(
+            Failure(type(error).__name__, str(error)[:2_000], round(self._clock.now(), 3), stack)
+        )
+
+    @staticmethod
+    def _has_hash(job: Job) -> int:
+        return int(job.claim.run > 1 or (job.context is not None and job.context.has_hash))
+
+
+def _wrapped(
+    middleware: Middleware, context: JobContext, call: Callable[[], Awaitable[object]]
+) -> Callable[[], Awaitable[object]]:
+    return lambda: middleware(context, call)

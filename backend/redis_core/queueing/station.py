@@ -1,0 +1,327 @@
+"""A worker's place at one shard: its turns, the jobs it runs there, and when to come again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from redis_core.errors import Outcome, StoreError
+from redis_core.log import get_logger
+from redis_core.queueing.doorbell import Doorbell
+from redis_core.queueing.run import Job, Runner
+from redis_core.queueing.shard import Acknowledgement, Shard, Turn
+from redis_core.transport.backoff import Backoff
+
+if TYPE_CHECKING:
+    from redis_core.client import Client
+
+__all__ = ["Places", "Station"]
+
+_MOST_AT_ONCE: Final = 1000
+"""Jobs claimed by one turn: some milliseconds of the store's time."""
+_LOOK_EVERY: Final = 120.0
+"""Seconds after which an idle worker looks whether anybody rang for nobody: one command."""
+_IGNORE_AFTER: Final = 10.0
+"""Seconds after which an idle worker ends its subscription, which is for cancelling what it runs."""
+_TURN_EVERY: Final = 600.0
+"""Seconds after which an idle worker takes a turn whatever it has heard."""
+_LOG: Final = get_logger("redis_core.queue")
+
+
+class Places:
+    """How many jobs a worker may run at once, shared by its stations."""
+
+    def __init__(self, most: int) -> None:
+        self.free = most
+        self.most = most
+        self.stations: list[Station] = []
+
+    def give_back(self, count: int, giver: Station) -> None:
+        """Some became free: whoever left work behind for want of a place may take it."""
+        self.free += count
+        if count:
+            for station in self.stations:
+                if station.hungry and station is not giver:
+                    station.wake()
+
+
+class Station:
+    """Runs the jobs of one shard.
+
+    Args:
+        client: the store.
+        shard: which.
+        runner: what runs a job.
+        worker: the worker's name.
+        places: the worker's.
+        lease: seconds.
+        most_deaths: workers a job may outlive.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        shard: Shard,
+        runner: Runner,
+        worker: str,
+        places: Places,
+        *,
+        lease: float,
+        most_deaths: int = 3,
+    ) -> None:
+        self.shard = shard
+        self.jobs: dict[bytes, Job] = {}
+        self.hungry = False
+        """Work was left behind, because no place was free."""
+        self.turns = 0
+        self.finished = 0
+        self.healthy_at = 0.0
+        """When the store last answered, by the loop's clock."""
+        self._client = client
+        self._runner = runner
+        self._worker = worker
+        self._places = places
+        self._lease = lease
+        self._most_deaths = most_deaths
+        self._done: list[Acknowledgement] = []
+        self._stirred = asyncio.Event()
+        self._bell = Doorbell(client, shard, self._rung, self._cancel)
+        self._uncertain = False
+        self._look = False
+        self._stopping = False
+        self._leased = False
+        self._event: float | None = None
+        self._heartbeat = 0.0
+        self._turned = 0.0
+        self._told = 0.0
+        self._backoff = Backoff()
+
+    # --- what wakes it ---
+
+    def wake(self) -> None:
+        """Something happened: have a look."""
+        self._stirred.set()
+
+    def _rung(self) -> None:
+        self._look = True
+        self._stirred.set()
+
+    def _cancel(self, field: bytes) -> None:
+        job = self.jobs.get(field)
+        if job is not None and not job.cancelled:
+            job.cancel()
+
+    # --- its life ---
+
+    async def run(self) -> None:
+        """Take turns until `stop`; then until the jobs it has are over."""
+        self._places.stations.append(self)
+        self._bell.start()
+        self._look = True
+        try:
+            while not (self._stopping and not self.jobs and not self._done):
+                # The only try of the loop: a store that is away costs a pause, the jobs go on.
+                try:
+                    await self._step()
+                except StoreError as error:
+                    await self._away(error)
+            # First: or this worker hears its own farewell, which is for the others.
+            await self._bell.aclose()
+            await self._leave()
+        finally:
+            self._places.stations.remove(self)
+            await self._bell.aclose()
+
+    async def drain(self) -> None:
+        """Take turns until nothing is ready and all jobs are over. For tests and for programs that end."""
+        while True:
+            turn = await self._turn()
+            await asyncio.sleep(0)
+            if self.jobs:
+                self._stirred.clear()
+                if not self._done:
+                    await self._stirred.wait()
+            elif not self._done and not turn.claims:
+                return
+
+    def stop(self) -> None:
+        """Claim nothing more."""
+        self._stopping = True
+        self._stirred.set()
+
+    def hand_back(self) -> None:
+        """Give the jobs that still run to others."""
+        for job in list(self.jobs.values()):
+            job.hand_back()
+
+    async def _step(self) -> None:
+        self._stirred.clear()
+        turn = await self._turn()
+        # One turn of the event loop: short jobs finish in it, and are acknowledged by the call that claims more.
+        await asyncio.sleep(0)
+        while not self._done and not (turn.left and self._places.free) and not self._look:
+            if self._stopping and not self.jobs:
+                return
+            if await self._rest():
+                return
+
+    async def _rest(self) -> bool:
+        """Wait for something; True if that calls for a turn."""
+        loop = asyncio.get_running_loop()
+        idle = not self.jobs
+        if not idle:
+            self._bell.attend()
+        elif loop.time() - self._turned >= _IGNORE_AFTER:
+            self._bell.ignore()
+        if self._places.free and not self._stopping:
+            self._bell.listen()
+        look_at = loop.time() + _LOOK_EVERY
+        turn_at = self._turn_at()
+        times = [turn_at, look_at]
+        if idle and loop.time() - self._turned < _IGNORE_AFTER:
+            times.append(self._turned + _IGNORE_AFTER)
+        timer = loop.call_at(min(times), self._stirred.set)
+        try:
+            await self._stirred.wait()
+        finally:
+            timer.cancel()
+        self._stirred.clear()
+        if self._done or self._look or self._stopping or (self.hungry and self._places.free):
+            return True
+        now = loop.time()
+        return now >= turn_at or (idle and now >= look_at and await self._left_alone())
+
+    def _turn_at(self) -> float:
+        """When to take a turn if nothing happens: to renew the lease, for what is due, or to be sure."""
+        times = [self._turned + _TURN_EVERY]
+        if self.jobs:
+            times.append(self._heartbeat + self._lease / 3)
+        if self._event is not None and not self._stopping:
+            times.append(self._event)
+        return min(times)
+
+    async def _left_alone(self) -> bool:
+        """Whether there is work, or a worker to watch, that nobody rang for: a token was lost with whoever took it."""
+        batch = self._client.pipeline()
+        if self._leased and not self._uncertain:
+            # This worker has no jobs, so its lease need not be watched by others, nor by itself.
+            batch.execute("ZREM", self.shard.leases, self._worker)
+        found = batch.exists(self.shard.ring, self.shard.leases)
+        await batch.send()
+        self._leased = False
+        return bool(await found)
+
+    # --- a turn ---
+
+    async def _turn(self) -> Turn:
+        loop = asyncio.get_running_loop()
+        done, self._done = self._done, []
+        free = 0 if self._stopping else min(self._places.free, _MOST_AT_ONCE)
+        self._places.free -= free
+        self._look = False
+        began = loop.time()
+        beat = bool(self.jobs) and began >= self._told + self._lease / 3
+        flags = (
+            ("o" if self.jobs or done else "")
+            + ("b" if beat else "")
+            + ("s" if self._bell.by_message else "")
+        )
+        kept: list[Acknowledgement] = []
+        if self._uncertain:
+            flags += "u"
+            kept = [
+                Acknowledgement(field, job.claim.run, "k", 0, "", 0, "") for field, job in self.jobs.items()
+            ]
+        owned = list(self.jobs.values())
+        claimed = 0
+        try:
+            turn = await self.shard.turn(
+                self._worker,
+                lease=round(self._lease * 1000),
+                free=free,
+                flags=flags,
+                most_deaths=self._most_deaths,
+                acknowledgements=[*done, *kept] if kept else done,
+            )
+            claimed = len(turn.claims)
+        except BaseException as error:
+            # It may have been done: what is told again is refused by its run, what was claimed for nobody goes back.
+            self._done[:0] = done
+            self._uncertain = self._uncertain or not (
+                isinstance(error, StoreError) and error.outcome is Outcome.NOT_SENT
+            )
+            raise
+        finally:
+            self._places.give_back(free - claimed, self)
+        if beat:
+            self._told = began
+        self._took(turn, began, owned, done)
+        return turn
+
+    def _took(self, turn: Turn, began: float, owned: list[Job], done: list[Acknowledgement]) -> None:
+        loop = asyncio.get_running_loop()
+        self.turns += 1
+        self.finished += len(done)
+        self.healthy_at = self._turned = loop.time()
+        self._backoff.succeeded()
+        if turn.refused and not self._uncertain:
+            _LOG.warning(
+                "acknowledgements refused: others have the jobs",
+                jobs=[field.decode() for field in turn.refused],
+            )
+        if turn.lost:
+            _LOG.error(
+                "the lease had ended: others have this worker's jobs", queue=self.shard.name, jobs=len(owned)
+            )
+            for job in owned:
+                job.lose()
+        elif self._uncertain:
+            refused = set(turn.refused)
+            for job in owned:
+                if job.claim.field in refused:
+                    job.lose()
+        self._uncertain = False
+        # From before it was sent: the store cannot have renewed the lease earlier.
+        self._heartbeat = began
+        self._event = None if turn.event < 0 else loop.time() + turn.event / 1000
+        self.hungry = turn.left
+        self._leased = self._leased or bool(turn.claims)
+        for field in turn.cancelled:
+            self._cancel(field)
+        for claim in turn.claims:
+            job = Job(claim)
+            former = self.jobs.get(claim.field)
+            if former is not None:
+                former.lose()
+            self.jobs[claim.field] = job
+            job.task = loop.create_task(self._work(job))
+
+    async def _work(self, job: Job) -> None:
+        acknowledgement: Acknowledgement | None = None
+        job.began = True
+        try:
+            acknowledgement = await self._runner.run(self.shard, job)
+        finally:
+            if acknowledgement is not None and not job.lost:
+                self._done.append(acknowledgement)
+            if self.jobs.get(job.claim.field) is job:
+                del self.jobs[job.claim.field]
+            self._places.give_back(1, self)
+            self._stirred.set()
+
+    async def _away(self, error: StoreError) -> None:
+        delay = self._backoff.failed()
+        _LOG.warning(
+            "the store does not answer", queue=self.shard.name, error=str(error), again_in=round(delay, 2)
+        )
+        self._look = True
+        await asyncio.sleep(delay)
+
+    async def _leave(self) -> None:
+        """Tell that this worker stops; what it had and has not acknowledged goes back."""
+        try:
+            await self.shard.turn(self._worker, lease=round(self._lease * 1000), free=0, flags="x")
+        except StoreError as error:
+            _LOG.warning(
+                "left without a word: the lease ends by itself", queue=self.shard.name, error=str(error)
+            )

@@ -1,0 +1,76 @@
+"""Fires schedules: each worker looks at them, and the store sees to it that each firing makes one job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from redis_core.errors import StoreError
+from redis_core.log import get_logger
+from redis_core.queueing.engine import QueueEngine
+from redis_core.queueing.job import derived_id, level_of, pack
+from redis_core.queueing.schedule import Firings, Schedule
+from redis_core.queueing.shard import EnqueueRow
+
+__all__ = ["Timetable"]
+
+_ON_TIME: Final = 60_000
+"""Milliseconds that a firing may be late and is not yet a missed one."""
+_REMEMBERED: Final = 86_400_000
+"""Milliseconds that a firing's job is known after it is over, so that nobody makes it again."""
+_LONGEST_SLEEP: Final = 3600.0
+_LOG: Final = get_logger("redis_core.queue")
+
+
+class Timetable:
+    """The schedules of a worker.
+
+    A firing's job has an id made of the schedule and the time, so any number of workers may fire it; that it was fired is noted
+    after the job was taken in, so a worker that dies in between loses nothing.
+
+    Args:
+        engine: the process' queues.
+        schedules: all of them.
+    """
+
+    def __init__(self, engine: QueueEngine, schedules: Sequence[Schedule]) -> None:
+        self._engine = engine
+        self._clock = engine.clock
+        self._schedules: list[tuple[Schedule, Firings]] = [(each, each.firings()) for each in schedules]
+
+    async def run(self) -> None:
+        """Fire until cancelled."""
+        while self._schedules:
+            try:
+                after = await self.fire()
+            except StoreError as error:
+                _LOG.warning("cannot fire schedules", error=str(error))
+                after = 1.0
+            await self._clock.sleep(min(after, _LONGEST_SLEEP))
+
+    async def fire(self) -> float:
+        """Fire what is due; seconds until something is again. Budget: 2 commands for each schedule, and a job's for each firing."""
+        waits = [await self._fire(schedule, firings) for schedule, firings in self._schedules]
+        return min(waits, default=_LONGEST_SLEEP)
+
+    async def _fire(self, schedule: Schedule, firings: Firings) -> float:
+        shard = self._engine.shard(schedule.call.task.queue, schedule.workspace)
+        name = f"{schedule.workspace}:{schedule.name}"
+        now = int(self._clock.now() * 1000)
+        last = await shard.fired(name, None, now)
+        times, over = firings.due(last, now, _ON_TIME)
+        if times:
+            rows = [self._row(schedule, at, now) for at in times]
+            await self._engine.enqueue_rows(shard, schedule.workspace, rows, check_results=True)
+        if over is not None:
+            await shard.fired(name, over, now)
+        return max(firings.next(now) / 1000 - self._clock.now(), 0.001)
+
+    @staticmethod
+    def _row(schedule: Schedule, at: int, now: int) -> EnqueueRow:
+        chosen = derived_id("schedule", schedule.workspace, schedule.name, str(at))
+        level = level_of(schedule.priority)
+        payload = pack(
+            level, schedule.call.task.name, "", schedule.call.arguments, now, {"keep": _REMEMBERED}
+        )
+        return EnqueueRow(chosen, level, 0, "", "", payload)

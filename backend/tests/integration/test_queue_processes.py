@@ -1,0 +1,219 @@
+"""Real worker processes: started by the command line, killed, stopped and looked after."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import redis_core
+from redis_core.client import Client
+from redis_core.errors import JobFailed
+from redis_core.queue import JobHandle, task
+from redis_core.worker import Worker
+from tests.server_process import free_port
+from tests.stores import clean_client
+
+WITHIN = 40.0
+TASKS = """
+import asyncio, os, time
+from redis_core.queue import JobContext, task
+
+@task(name="slow")
+async def slow(ctx: JobContext) -> list[int]:
+    await ctx.log("began")
+    await ctx.step("mark", lambda: os.getpid())
+    await asyncio.sleep(0.5 if ctx.run > 1 else 60)
+    return [ctx.run, os.getpid()]
+
+@task(name="short")
+async def short(seconds: float = 0.0) -> int:
+    await asyncio.sleep(seconds)
+    return os.getpid()
+
+@task(name="stuck")
+def stuck() -> None:
+    time.sleep(30)
+
+@task(name="alone", executor="process", timeout=20, memory=400_000_000, retries=0)
+def alone(what: str, at: int = 3) -> object:
+    if what == "hang":
+        time.sleep(60)
+    if what == "eat":
+        return len(bytearray(2_000_000_000))
+    if what == "print":
+        print("not the answer")
+    return [what, at, os.getpid()]
+"""
+
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+async def client(valkey_socket: str) -> AsyncIterator[Client]:
+    async with await clean_client(valkey_socket) as opened:
+        yield opened
+
+
+@pytest.fixture
+def start(valkey_socket: str, tmp_path: Path) -> Iterator[Start]:
+    (tmp_path / "jobs.py").write_text(TASKS)
+    started: list[subprocess.Popen[bytes]] = []
+    environment = {
+        **os.environ, "PYTHONPATH": str(Path(redis_core.__file__).parent.parent), "RAPTORFLOW_ENV": "test",
+        "REDIS_URL": f"unix://{valkey_socket}",
+    }  # fmt: skip
+
+    def worker(*options: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "redis_core", "worker", "jobs", "--queues", "default", *options]
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True)
+        started.append(process)
+        return process
+
+    yield worker
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+async def state_of(job: JobHandle[Any], wanted: str) -> None:
+    async with asyncio.timeout(WITHIN):
+        while (await job.status()).state != wanted:
+            await asyncio.sleep(0.02)
+
+
+async def named(client: Client, name: str, **arguments: object) -> JobHandle[Any]:
+    """A job of a task that only the worker's process has."""
+
+    async def any_of(seconds: float = 0.0) -> object:
+        return seconds
+
+    async def what_of(what: str, at: int = 3) -> object:
+        return what, at
+
+    stand_in = task(name=name)(what_of if "what" in arguments else any_of)
+    return await client.workspace("acme").queue.enqueue(stand_in.call(**arguments))
+
+
+async def test_the_jobs_of_a_killed_worker_run_again_exactly_once_more(client: Client, start: Start) -> None:
+    first = start("--lease", "2")
+    job = await named(client, "slow")
+    await state_of(job, "running")
+    second = start("--lease", "2")
+    warm = await named(client, "short")
+    await warm.result(WITHIN)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    killed = time.monotonic()
+    run, pid = await job.result(WITHIN)
+    assert run == 2
+    assert pid == second.pid
+    # Lease 2 s, and 2 s more, and half a second that the job takes; the rest is for a busy machine.
+    assert time.monotonic() - killed < 10
+    status = await job.status()
+    assert [error.type for error in status.errors] == ["WorkerLost"]
+
+
+async def test_a_frozen_worker_that_comes_back_changes_nothing(client: Client, start: Start) -> None:
+    first = start("--lease", "1")
+    job = await named(client, "slow")
+    await state_of(job, "running")
+    first.send_signal(signal.SIGSTOP)
+    second = start("--lease", "1")
+    run, pid = await job.result(WITHIN)
+    assert (run, pid) == (2, second.pid)
+    second.send_signal(signal.SIGTERM)
+    second.wait(WITHIN)
+    first.send_signal(signal.SIGCONT)
+    # It goes on working, as if nothing had been.
+    again = await named(client, "short")
+    assert await again.result(WITHIN) == first.pid
+    assert (await job.result(1))[0] == 2
+
+
+async def test_sigterm_lets_jobs_finish_and_hands_back_the_others(client: Client, start: Start) -> None:
+    worker = start("--grace", "1")
+    quick, long = await named(client, "short", seconds=0.5), await named(client, "short", seconds=60)
+    await state_of(quick, "running")
+    await state_of(long, "running")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(WITHIN) == 0
+    assert await quick.result(1) == worker.pid
+    status = await long.status()
+    assert (status.state, status.errors) == ("waiting", ())
+
+
+async def test_a_process_that_dies_is_started_anew(client: Client, start: Start, tmp_path: Path) -> None:
+    supervisor = start("--processes", "2", "--lease", "1", "--health-file", "health", "--concurrency", "1")
+    jobs = [await named(client, "short", seconds=0.2) for _ in range(6)]
+    pids = {await job.result(WITHIN) for job in jobs}
+    assert len(pids) == 2
+    assert supervisor.pid not in pids
+    assert json.loads((tmp_path / "health").read_bytes())["healthy"] is True
+    for pid in pids:
+        assert isinstance(pid, int)
+        os.kill(pid, signal.SIGKILL)
+    fresh = await (await named(client, "short")).result(WITHIN)
+    assert fresh not in pids
+    supervisor.send_signal(signal.SIGTERM)
+    assert supervisor.wait(WITHIN) == 0
+
+
+async def test_the_probe_answers(client: Client, start: Start) -> None:
+    port = free_port()
+    start("--health-port", str(port))
+    await (await named(client, "short")).result(WITHIN)
+
+    def ask() -> dict[str, object]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
+            told: dict[str, object] = json.load(answer)
+            return told
+
+    told = await asyncio.to_thread(ask)
+    assert told["healthy"] is True
+    assert told["running"] == 0
+
+
+async def test_untrusted_work_runs_in_a_process_with_limits(client: Client, start: Start) -> None:
+    worker = start()
+    what, at, pid = await (await named(client, "alone", what="print", at=5)).result(WITHIN)
+    assert (what, at) == ("print", 5)
+    assert pid != worker.pid
+    with pytest.raises(JobFailed, match="MemoryError"):
+        await (await named(client, "alone", what="eat")).result(WITHIN)
+    hanging = await named(client, "alone", what="hang")
+    await state_of(hanging, "running")
+    await hanging.cancel()
+    await state_of(hanging, "cancelled")
+
+
+async def test_a_wrong_module_is_told_with_an_exit_code(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "jobs.py").write_text("x = 1\n")
+    assert start().wait(WITHIN) == 3
+
+
+async def test_an_idle_worker_sends_almost_nothing(client: Client) -> None:
+    @task(name="nothing")
+    async def nothing() -> None: ...
+
+    worker = Worker(client, [nothing])
+    running = asyncio.create_task(worker.run())
+    job = await client.workspace("acme").queue.enqueue(nothing)
+    await job.result(WITHIN)
+    await asyncio.sleep(0.3)
+    before = client.stats.commands
+    await asyncio.sleep(1.0)
+    assert client.stats.commands == before
+    worker.stop()
+    await running
