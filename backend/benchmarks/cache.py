@@ -234,7 +234,65 @@ def stampede() -> list[Row]:
             target=None,
         ),
         row("loads, 4 processes vs aiocache", loads, "loads", "aiocache cached", unlocked, target=None),
+        *interrupted(),
     ]
+
+
+def interrupted() -> list[Row]:
+    """The same while the caller that began the load is cancelled, and while the process that loads is killed."""
+    with valkey_server() as server:
+        loads, _ = _stampede(server, _ours_with_a_cancelled_caller)
+    with valkey_server() as server:
+        extra, seconds = _killed_holder(server)
+    allowed = DOCUMENTS.lease + 0.2 + LOADER_SECONDS
+    return [
+        row("loads, the first caller cancelled", loads, "loads", "limit", 1, target=1),
+        row("extra loads, the lease holder killed", extra, "loads", "limit", 1, target=1),
+        row(
+            "answered after the kill", seconds * 1000, "ms", "lease, load and 0.2 s", allowed * 1000, target=1
+        ),
+    ]
+
+
+def _killed_holder(server: Server) -> tuple[int, float]:
+    """Loads after the holder of the lease was killed, and the seconds until the others were answered."""
+    spawn = multiprocessing.get_context("spawn")
+    begun, results = spawn.Event(), spawn.Queue()
+    holder = spawn.Process(target=_loads_for_ever, args=(server.url, begun))
+    holder.start()
+    begun.wait(60)
+    ready = spawn.Barrier(PROCESSES)
+    waiters = [
+        spawn.Process(target=_ours_in_a_process, args=(server.url, ready, results))
+        for _ in range(PROCESSES - 1)
+    ]
+    for process in waiters:
+        process.start()
+    ready.wait()
+    holder.kill()
+    killed = time.perf_counter()
+    loads = sum(results.get(timeout=60)[0] for _ in waiters)
+    seconds = time.perf_counter() - killed
+    for process in (holder, *waiters):
+        process.join()
+    return loads, seconds
+
+
+def _loads_for_ever(url: str, begun: Any) -> None:
+    async def load(_: str) -> Document:
+        begun.set()
+        await asyncio.sleep(3600)
+        return DOCUMENT
+
+    async def run() -> None:
+        async with await connect(redis_url=url, redis_command_timeout=10) as client:
+            await client.workspace("acme").cache.get_or_load(DOCUMENTS, "cold", load)
+
+    asyncio.run(run())
+
+
+def _ours_with_a_cancelled_caller(url: str, ready: Any, results: Any) -> None:
+    asyncio.run(_fifty_callers(url, ready, results, cancel_first=True))
 
 
 def _stampede(server: Server, child: Callable[[str, Any, Any], None]) -> tuple[int, float]:
@@ -251,24 +309,30 @@ def _stampede(server: Server, child: Callable[[str, Any, Any], None]) -> tuple[i
 
 
 def _ours_in_a_process(url: str, ready: Any, results: Any) -> None:
-    async def run() -> None:
-        loads = 0
+    asyncio.run(_fifty_callers(url, ready, results, cancel_first=False))
 
-        async def load(_: str) -> Document:
-            nonlocal loads
-            loads += 1
-            await asyncio.sleep(LOADER_SECONDS)
-            return DOCUMENT
 
-        async with await connect(redis_url=url, redis_command_timeout=10) as client:
-            cache = client.workspace("acme").cache
-            await client.ping()
-            ready.wait()
-            began = time.perf_counter()
-            await asyncio.gather(*(cache.get_or_load(DOCUMENTS, "cold", load) for _ in range(CALLERS)))
-            results.put((loads, time.perf_counter() - began))
+async def _fifty_callers(url: str, ready: Any, results: Any, *, cancel_first: bool) -> None:
+    loads = 0
 
-    asyncio.run(run())
+    async def load(_: str) -> Document:
+        nonlocal loads
+        loads += 1
+        await asyncio.sleep(LOADER_SECONDS)
+        return DOCUMENT
+
+    async with await connect(redis_url=url, redis_command_timeout=10) as client:
+        cache = client.workspace("acme").cache
+        await client.ping()
+        ready.wait()
+        began = time.perf_counter()
+        asked = [asyncio.ensure_future(cache.get_or_load(DOCUMENTS, "cold", load)) for _ in range(CALLERS)]
+        if cancel_first:
+            await asyncio.sleep(LOADER_SECONDS / 2)
+            asked.pop(0).cancel()
+        # Whoever else was cancelled raises here, and the benchmark ends.
+        await asyncio.gather(*asked)
+        results.put((loads, time.perf_counter() - began))
 
 
 def _cashews_in_a_process(url: str, ready: Any, results: Any) -> None:
