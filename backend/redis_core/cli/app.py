@@ -9,6 +9,7 @@ import typer
 
 import redis_core
 from redis_core.cli import doctor, health, serve
+from redis_core.cli import env as env_command
 from redis_core.cli import worker as worker_command
 from redis_core.cli.exit_codes import EXIT_CODES_HELP, ExitCode
 from redis_core.cli.output import failure_of, print_failure
@@ -28,6 +29,7 @@ app.command()(serve.up)
 app.command()(serve.gateway)
 app.command()(health.health)
 app.command()(doctor.doctor)
+app.command()(env_command.env)
 app.command()(worker_command.worker)
 
 

@@ -29,6 +29,12 @@ def up(
         bool | None,
         typer.Option("--traffic/--no-traffic", help="The demo's visitors; on if the store is on this host."),
     ] = None,
+    gateway: Annotated[
+        bool,
+        typer.Option(
+            "--gateway/--no-gateway", help="The Upstash-compatible REST gateway on a port of its own."
+        ),
+    ] = True,
     json: Json = False,
 ) -> None:
     """Run the API, the gateway, the demo and its visitors until Ctrl-C."""
@@ -36,7 +42,7 @@ def up(
 
     configure_logs()
     settings = _settings(raptorflow_host=host, raptorflow_port=port, gateway_port=gateway_port)
-    services.run(services.up(settings, demo=demo, traffic=traffic, as_json=json))
+    services.run(services.up(settings, demo=demo, traffic=traffic, rest=gateway, as_json=json))
 
 
 def gateway(

@@ -7,7 +7,7 @@ import importlib
 import secrets
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,38 +37,42 @@ class _Tokens(NamedTuple):
     """Those that were made for this run, by the setting that would fix them: they have to be shown."""
 
 
-async def up(settings: Settings, *, demo: bool | None, traffic: bool | None, as_json: bool) -> None:
+async def up(
+    settings: Settings, *, demo: bool | None, traffic: bool | None, rest: bool = True, as_json: bool
+) -> None:
     """Serve until a signal ends it.
 
     Args:
         settings: all of them.
         demo: whether to serve the demo; None decides by the environment.
         traffic: whether the demo has visitors; None decides by where the store is.
+        rest: whether to serve the gateway.
         as_json: print addresses for programs.
 
     Raises:
         ConfigError: a setting is wrong, or a port is taken.
     """
-    tokens = _tokens(settings)
+    tokens = _tokens(settings) if rest else None
     demo_app = _find_demo(settings, demo)
     visited = demo_app is not None and (_is_near(settings) if traffic is None else traffic)
     # The sockets first, so that a taken port is told before a store is started.
-    with _listen(settings, "RAPTORFLOW_PORT") as api, _listen(settings, "GATEWAY_PORT") as rest:
+    with ExitStack() as sockets:
+        api = sockets.enter_context(_listen(settings, "RAPTORFLOW_PORT"))
+        gate = sockets.enter_context(_listen(settings, "GATEWAY_PORT")) if tokens else None
         async with _store(settings) as client:
             service = create_app(settings, client=client)
             if demo_app:
                 service.mount("/demo", demo_app.create_demo(client, settings))
-            sites = [
-                Site(service, api),
-                _gateway_site(client, tokens, rest),
-            ]
+            sites = [Site(service, api)]
+            if tokens and gate:
+                sites.append(_gateway_site(client, tokens, gate))
             async with serve(sites) as stop, _visitors(url_of(api), wanted=visited):
                 addresses = Addresses(
                     store=client.transport.target,
                     mode=client.mode,
                     api=url_of(api),
-                    gateway=url_of(rest),
-                    tokens=tokens.made,
+                    gateway=url_of(gate) if gate else None,
+                    tokens=tokens.made if tokens else {},
                     demo=None if demo_app is None else f"{url_of(api)}/demo",
                     demo_visited=None if demo_app is None else visited,
                 )
