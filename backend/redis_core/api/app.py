@@ -9,6 +9,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 
 import redis_core
+from redis_core.api.dashboard import PATH, create_dashboard
 from redis_core.api.problems import add_problem_details
 from redis_core.api.router import create_router
 from redis_core.client import Client, connect, get_redis
@@ -74,6 +75,7 @@ def create_app(
         redoc_url=None,
     )
     app.include_router(create_router(the_client, environment=resolved.raptorflow_env))
+    app.mount(PATH, create_dashboard())
     app.dependency_overrides[get_redis] = the_client
     for router in routers:
         app.include_router(router)

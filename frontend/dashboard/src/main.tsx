@@ -1,0 +1,8 @@
+import { render } from "preact";
+
+import { App } from "./app";
+import "./style.css";
+
+const place = document.getElementById("app");
+if (place === null) throw new Error("the page has no place for the dashboard");
+render(<App />, place);
