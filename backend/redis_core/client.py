@@ -7,15 +7,24 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, cast
 
 from redis_core.commands import Commands, Key, scan_iter, wrong_shape
-from redis_core.errors import NoScript, StoreError, StoreUnavailable
+from redis_core.errors import CredentialsRejected, NoScript, StoreError, StoreUnavailable
 from redis_core.keys import cache_address, is_rate_key
 from redis_core.pipeline import Pipeline, Transaction
 from redis_core.retry import RetryBudget, may_repeat
 from redis_core.script import Script
-from redis_core.transport.base import Argument, Command, Reply, Subscription, Transport, TransportStats
+from redis_core.transport.base import (
+    Argument,
+    Command,
+    Reply,
+    RotatingTransport,
+    Subscription,
+    Transport,
+    TransportStats,
+)
 
 if TYPE_CHECKING:
     from redis_core.config import Settings
+    from redis_core.secret_watch import SecretWatch
     from redis_core.workspace import Workspace
 
 __all__ = ["Client", "close_redis", "connect", "get_redis"]
@@ -57,6 +66,8 @@ class Client(Commands):
         self._retries = RetryBudget()
         self._services: dict[Callable[[Client], Service], Service] = {}
         self._workspaces: dict[str, Workspace] = {}
+        self.secrets: SecretWatch | None = None
+        """The watch over secrets that are kept elsewhere; None if the settings name none."""
 
     @property
     def settings(self) -> Settings:
@@ -83,6 +94,7 @@ class Client(Commands):
         view._retries = self._retries
         view._services = self._services
         view._workspaces = self._workspaces
+        view.secrets = self.secrets
         return view
 
     def service(self, kind: Callable[[Client], S]) -> S:
@@ -178,6 +190,8 @@ class Client(Commands):
         try:
             for service in services:
                 await service.aclose()
+            if self.secrets is not None:
+                await self.secrets.aclose()
         finally:
             await self.transport.aclose()
 
@@ -200,6 +214,11 @@ class Client(Commands):
         """Send a batch, and once more if that is safe, of use, and within budget and deadline."""
         self._retries.deposit()
         try:
+            return await self.transport.execute(batch, timeout=self._timeout)
+        except CredentialsRejected:
+            # Nothing was done. Perhaps the secret was replaced a moment ago: looked for once, and then asked once more.
+            if self.secrets is None or not await self.secrets.refresh(store_secret(self.transport)):
+                raise
             return await self.transport.execute(batch, timeout=self._timeout)
         except StoreUnavailable as error:
             if not may_repeat(batch, error) or not self._retries.withdraw():
@@ -230,10 +249,25 @@ async def connect(settings: Settings | None = None, **overrides: object) -> Clie
         ConfigError: a setting is wrong.
     """
     from redis_core.config import load_settings  # noqa: PLC0415 - pydantic costs 0.2 s that `import redis_core` need not
+    from redis_core.secret_source import references_of  # noqa: PLC0415
     from redis_core.transport.factory import open_transport  # noqa: PLC0415 - as are the transports' libraries
 
     chosen = settings if settings is not None else load_settings(**overrides)
-    return Client(await open_transport(chosen), chosen)
+    if not references_of(chosen):
+        return Client(await open_transport(chosen), chosen)
+    from redis_core.secret_watch import watch_secrets  # noqa: PLC0415 - as is what it logs with
+
+    resolved, watch = await watch_secrets(chosen)
+    client = Client(await open_transport(resolved), resolved)
+    client.secrets = watch
+    if isinstance(client.transport, RotatingTransport):
+        watch.on_change(store_secret(client.transport), client.transport.rotate)
+    return client
+
+
+def store_secret(transport: Transport) -> str:
+    """The setting that holds the store's secret."""
+    return "UPSTASH_REDIS_TOKEN" if transport.mode == "upstash" else "REDIS_PASSWORD"
 
 
 class _Singleton:

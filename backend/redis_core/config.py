@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -26,7 +27,14 @@ Environment = Literal["development", "test", "production"]
 _BACKEND: Final = Path("backend")
 _URLS: Final = frozenset({"UPSTASH_REDIS_URL", "REDIS_URL"})
 _SECRETS: Final = frozenset(
-    {"UPSTASH_REDIS_TOKEN", "GATEWAY_TOKEN", "GATEWAY_READONLY_TOKEN", "SESSION_PEPPERS", "CACHE_KEYS"}
+    {
+        "UPSTASH_REDIS_TOKEN",
+        "REDIS_PASSWORD",
+        "GATEWAY_TOKEN",
+        "GATEWAY_READONLY_TOKEN",
+        "SESSION_PEPPERS",
+        "CACHE_KEYS",
+    }
 )
 
 
@@ -56,6 +64,12 @@ class Settings(BaseSettings):
     """The token of Upstash's REST interface."""
     redis_url: str | None = None
     """The primary store over TCP: `redis://`, `rediss://`, `unix://`, `redis+cluster://`, `redis+sentinel://`."""
+    redis_password: Secret | None = None
+    """The store's password over TCP, instead of the one in its URL: here it can be a reference, and be replaced in use."""
+    gce_metadata_host: str = "metadata.google.internal"
+    """Where an instance of Google Cloud asks for access tokens, for secrets of the form `sm://project/secret/version`."""
+    secret_manager_url: str = "https://secretmanager.googleapis.com"  # noqa: S105 - an address
+    """Google Secret Manager's address."""
     mock_redis: bool = False
     """Serve everything from this process' memory."""
 
@@ -163,6 +177,8 @@ class Settings(BaseSettings):
                 )
             return None
         address = parse_address(variable, url)
+        if self.redis_password is not None and not address.is_rest:
+            address = replace(address, password=self.redis_password)
         if address.is_rest and not self.upstash_redis_token:
             raise ConfigError("UPSTASH_REDIS_TOKEN", None, f"set it to the REST token of {address}")
         return address

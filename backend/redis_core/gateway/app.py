@@ -119,6 +119,14 @@ class Gateway:
         """How many event streams are open."""
         return self._streams.count
 
+    def accept(self, tokens: Sequence[GatewayToken]) -> None:
+        """Accept these tokens, and no others, from now on.
+
+        Raises:
+            ConfigError: there is none, one is empty, or two are the same; the present ones stay.
+        """
+        self._tokens = TokenTable(tokens)
+
     def close_streams(self) -> None:
         """End every event stream; call it before a server waits for its connections to end."""
         self._streams.close()

@@ -51,6 +51,16 @@ class PepperRing:
         self.tag = lru_cache(maxsize=4096)(self._tag)
         """A user's tag under one key, from key id and user id; remembered, because every read of a session checks it."""
 
+    def replace(self, text: Secret) -> None:
+        """Use these keys from now on; tokens of a key that is not among them are dead.
+
+        Raises:
+            ConfigError: the text is not of this form; the present keys stay.
+        """
+        self._keys = _parse(text.reveal())
+        self.current = next(iter(self._keys))
+        self.tag.cache_clear()
+
     @classmethod
     def random(cls) -> PepperRing:
         """A ring of one key that nobody else has: its tokens die with this process."""

@@ -15,8 +15,18 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
 from redis_core.errors import StoreError
+from redis_core.secret import Secret
 
-__all__ = ["Argument", "Command", "Message", "Reply", "Subscription", "Transport", "TransportStats"]
+__all__ = [
+    "Argument",
+    "Command",
+    "Message",
+    "Reply",
+    "RotatingTransport",
+    "Subscription",
+    "Transport",
+    "TransportStats",
+]
 
 Argument: TypeAlias = str | bytes | int | float
 """One word of a command. Text goes out as UTF-8, numbers as their decimal form, bytes as they are."""
@@ -139,4 +149,21 @@ class Transport(Protocol):
 
     async def aclose(self) -> None:
         """Fail what is in flight and let go of every socket, task and process. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class RotatingTransport(Transport, Protocol):
+    """A transport whose password or token can be replaced while it is in use."""
+
+    async def rotate(self, secret: Secret) -> None:
+        """Use another password or token from now on; no call fails for it.
+
+        Connections of the old one take no further calls and close when those on them are answered. The store is asked
+        first: a secret that it refuses changes nothing.
+
+        Raises:
+            CredentialsRejected: the store does not accept it.
+            StoreUnavailable: the store could not be asked.
+        """
         ...

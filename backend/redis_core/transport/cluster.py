@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from redis_core.errors import (
     CommandError,
     ConfigError,
+    CredentialsRejected,
     DeadlineExceeded,
     Outcome,
     StoreError,
@@ -27,6 +28,7 @@ from redis_core.transport.tcp_subscription import OnPush, SubscriptionLink
 if TYPE_CHECKING:
     from redis_core.address import StoreAddress
     from redis_core.config import Settings
+    from redis_core.secret import Secret
 
 __all__ = ["ClusterTransport"]
 
@@ -131,6 +133,17 @@ class ClusterTransport:
     async def subscribe(self, *channels: str, patterns: Sequence[str] = ()) -> Subscription:
         """Listen to channels and patterns, on one node: the cluster passes messages on to all; see `Transport`."""
         return await self._subscriptions.subscribe(channels, patterns)
+
+    async def rotate(self, secret: Secret) -> None:
+        """Use another password from now on, on every node; see `RotatingTransport`."""
+        before, self._address = self._address, replace(self._address, password=secret)
+        try:
+            for node in tuple(self._nodes.values()):
+                await node.rotate(secret)
+        except CredentialsRejected:
+            self._address = before
+            raise
+        self._subscriptions.renew()
 
     async def aclose(self) -> None:
         """Close every node's connections and fail what is in flight."""

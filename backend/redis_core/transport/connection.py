@@ -40,6 +40,9 @@ __all__ = ["Connection", "LinkOptions"]
 _IDLE_BEFORE_PING: Final = 30.0
 """Seconds of silence after which a connection must answer a PING before a command is trusted to it."""
 
+_RETIRED_LOOK: Final = 0.02
+"""Seconds between two looks at whether a retired connection has answered everything."""
+
 _WRITE_HIGH_WATER: Final = 1024 * 1024
 """Bytes the socket may be behind before callers wait."""
 
@@ -321,6 +324,12 @@ class Connection(asyncio.Protocol):
         self.resume_writing()
         # Not close(): that would wait for a peer that does not read.
         self._socket.abort()
+
+    async def retire(self) -> None:
+        """Close once every call on it is answered; who retires it gives it no further ones."""
+        while self._calls and not self.closed:  # noqa: ASYNC110 - rare and short, and an event would cost every call
+            await asyncio.sleep(_RETIRED_LOOK)
+        self.close()
 
     def reason(self) -> StoreError:
         """Why it is closed, as the error of a call that was not sent for it."""

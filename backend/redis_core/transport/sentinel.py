@@ -23,6 +23,7 @@ from redis_core.transport.tcp_subscription import OnPush, SubscriptionLink
 if TYPE_CHECKING:
     from redis_core.address import StoreAddress
     from redis_core.config import Settings
+    from redis_core.secret import Secret
 
 __all__ = ["SentinelTransport", "open_sentinel"]
 
@@ -96,6 +97,17 @@ class SentinelTransport:
     async def subscribe(self, *channels: str, patterns: Sequence[str] = ()) -> Subscription:
         """Listen to channels and patterns on the master; see `Transport`."""
         return await self._subscriptions.subscribe(channels, patterns)
+
+    async def rotate(self, secret: Secret) -> None:
+        """Use another password from now on; see `RotatingTransport`."""
+        before, self._address = self._address, replace(self._address, password=secret)
+        try:
+            if self._master is not None:
+                await self._master.rotate(secret)
+        except CredentialsRejected:
+            self._address = before
+            raise
+        self._subscriptions.renew()
 
     async def aclose(self) -> None:
         """Close the master's connections and fail what is in flight."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from redis_core.errors import (
@@ -29,6 +30,7 @@ from redis_core.transport.tcp_subscription import OnPush, SubscriptionLink
 if TYPE_CHECKING:
     from redis_core.address import StoreAddress
     from redis_core.config import Settings
+    from redis_core.secret import Secret
 
 __all__ = ["TcpTransport", "transaction_results"]
 
@@ -69,6 +71,7 @@ class TcpTransport:
         self._not_before = 0.0
         self._last_error: StoreError | None = None
         self._closed = False
+        self._retiring: set[asyncio.Task[None]] = set()
         self._blocking = BlockingLinks(self.target, self.open_link, self.send, options, max_blocking)
         self._subscriptions = SubscriptionLink(self.open_link, options, self.stats)
 
@@ -114,9 +117,27 @@ class TcpTransport:
         """Listen to channels and patterns; see `Transport`."""
         return await self._subscriptions.subscribe(channels, patterns)
 
+    async def rotate(self, secret: Secret) -> None:
+        """Use another password from now on; see `RotatingTransport`. A subscription is renewed with a gap notice."""
+        before, self._address = self._address, replace(self._address, password=secret)
+        try:
+            fresh = await self.open_link()
+        except BaseException:
+            self._address = before
+            raise
+        retired, self._connection = self._connection, fresh
+        if retired is not None and not retired.closed:
+            task = asyncio.get_running_loop().create_task(retired.retire(), name="redis-retire")
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+        self._blocking.retire()
+        self._subscriptions.renew()
+
     async def aclose(self) -> None:
         """Close every connection and fail what is in flight."""
         self._closed = True
+        for retiring in self._retiring:
+            retiring.cancel()
         if self._connection is not None:
             self._connection.close()
         for attempt in self._attempts:
@@ -172,8 +193,13 @@ class TcpTransport:
             raise type(error)(str(error)) from None
 
     async def _open_shared(self) -> Connection:
+        address = self._address
         try:
             connection = await self.open_link()
+            if self._address is not address and self._connection is not None:
+                # The password was replaced meanwhile, and a connection of the new one stands.
+                connection.close()
+                connection = self._connection
         except StoreError as error:
             self._last_error = error
             self._not_before = asyncio.get_running_loop().time() + self._backoff.failed()

@@ -53,6 +53,7 @@ class BlockingLinks:
         self._taken = 0
         self._free: list[Connection] = []
         self._busy: set[Connection] = set()
+        self._retired: set[Connection] = set()
         self._recalls: set[asyncio.Task[Calls | None]] = set()
 
     async def execute(self, batch: Sequence[Command], timeout: float | None) -> list[Reply]:
@@ -96,6 +97,13 @@ class BlockingLinks:
             outcome=Outcome.UNKNOWN if replies is None or len(batch) > 1 else Outcome.NOT_SENT,
         )
 
+    def retire(self) -> None:
+        """Keep none of the present connections for further commands; those that wait now wait to their end."""
+        for connection in self._free:
+            connection.close()
+        self._free.clear()
+        self._retired |= self._busy
+
     async def aclose(self) -> None:
         """Close all of them; whoever waits gets `StoreUnavailable`."""
         connections = [*self._free, *self._busy]
@@ -119,7 +127,10 @@ class BlockingLinks:
         self._taken -= 1
         if connection is not None:
             self._busy.discard(connection)
-            if not connection.closed:
+            if connection in self._retired:
+                self._retired.discard(connection)
+                connection.close()
+            elif not connection.closed:
                 self._free.append(connection)
 
     async def _recall(

@@ -59,6 +59,14 @@ class SubscriptionLink:
         self._router.end(None)
         await self._drop()
 
+    def renew(self) -> None:
+        """Close the link; its keeper opens another, and tells the feeds that messages may be missing.
+
+        Two links at once would not do: of a message that comes on both, nobody can tell which is the first.
+        """
+        if self._connection is not None:
+            self._connection.close()
+
     # --- the router's upstream ---
 
     async def listen(self, channels: Sequence[str], patterns: Sequence[str]) -> None:

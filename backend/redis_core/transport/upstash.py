@@ -11,9 +11,17 @@ import re
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from redis_core.errors import CommandError, ConfigError, DeadlineExceeded, Outcome, StoreError
+from redis_core.errors import (
+    CommandError,
+    ConfigError,
+    CredentialsRejected,
+    DeadlineExceeded,
+    Outcome,
+    StoreError,
+)
 from redis_core.transport.base import Command, Reply, Subscription, TransportStats
 from redis_core.transport.rest.batch import Request, RequestLimits, RequestQueue
 from redis_core.transport.rest.binary import BinaryScripts
@@ -164,6 +172,15 @@ class UpstashTransport:
         """
         return await self._streams.subscribe(channels, patterns)
 
+    async def rotate(self, secret: Secret) -> None:
+        """Use another token from now on; see `RotatingTransport`. Event streams go on until the store ends them."""
+        before = self._session.rotate(secret)
+        try:
+            await self.execute([("PING",)])
+        except CredentialsRejected:
+            self._session.rotate(before)
+            raise
+
     async def aclose(self) -> None:
         """Fail what is in flight, end every subscription, close every connection."""
         await self._requests.aclose()
@@ -171,7 +188,11 @@ class UpstashTransport:
         await self._session.aclose()
 
     async def _exchange(self, request: Request) -> list[Reply]:
+        generation = self._session.generation
         status, body = await self._session.exchange(request)
+        if status == HTTPStatus.UNAUTHORIZED and generation != self._session.generation:
+            # Refused under the token that was replaced while it travelled: nothing was done.
+            status, body = await self._session.exchange(request)
         return replies_of(request.path, request.count, status, body, self.target)
 
     async def _execute_pieces(self, batch: Sequence[Command], seconds: float) -> list[Reply]:

@@ -69,6 +69,8 @@ class RestSession:
         self._base_url = base_url
         self._urls = {path: URL(base_url + path, encoded=True) for path in (SINGLE, PIPELINE, TRANSACTION)}
         self._token = token
+        self.generation = 0
+        """How often the token was replaced."""
         self._target = target
         self._connect_timeout = connect_timeout
         self._max_reply_bytes = max_reply_bytes
@@ -126,6 +128,14 @@ class RestSession:
                 yield response.status, response.content.iter_any()
         except (aiohttp.ClientError, OSError) as error:
             raise self._mapped(error, sent=True) from None
+
+    def rotate(self, token: Secret) -> Secret:
+        """Send another token from now on; the one before."""
+        before, self._token = self._token, token
+        self.generation += 1
+        if self._http is not None:
+            self._http.headers["Authorization"] = f"Bearer {token.reveal()}"
+        return before
 
     async def aclose(self) -> None:
         """Close every connection. Idempotent."""
