@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, cast
 
 from redis_core.commands import Commands, Key, scan_iter, wrong_shape
 from redis_core.errors import CredentialsRejected, NoScript, StoreError, StoreUnavailable
 from redis_core.keys import cache_address, is_rate_key
+from redis_core.measuring.meter import Meter
 from redis_core.pipeline import Pipeline, Transaction
 from redis_core.retry import RetryBudget, may_repeat
 from redis_core.script import Script
@@ -61,6 +63,8 @@ class Client(Commands):
         self, transport: Transport, settings: Settings | None = None, *, timeout: float | None = None
     ) -> None:
         self.transport = transport
+        self.meter = Meter(transport)
+        """What the metrics are counted with."""
         self._settings = settings
         self._timeout = timeout
         self._retries = RetryBudget()
@@ -91,6 +95,7 @@ class Client(Commands):
     def within(self, seconds: float) -> Client:
         """This client with another deadline: `await redis.within(0.05).get(key)`."""
         view = Client(self.transport, self._settings, timeout=seconds)
+        view.meter = self.meter
         view._retries = self._retries
         view._services = self._services
         view._workspaces = self._workspaces
@@ -204,6 +209,7 @@ class Client(Commands):
     async def _send(self, command: Command, decode: Callable[[Any], T], /) -> T:
         reply = (await self._execute((command,)))[0]
         if isinstance(reply, StoreError):
+            self.meter.failed(reply)
             raise reply
         try:
             return decode(reply)
@@ -212,21 +218,64 @@ class Client(Commands):
 
     async def _execute(self, batch: Sequence[Command]) -> list[Reply]:
         """Send a batch, and once more if that is safe, of use, and within budget and deadline."""
+        meter = self.meter
+        meter.left -= 1
+        if meter.left < 0:
+            return await self._measured(batch, self._unmeasured)
+        # As below, one frame less: most calls end here.
         self._retries.deposit()
         try:
             return await self.transport.execute(batch, timeout=self._timeout)
-        except CredentialsRejected:
-            # Nothing was done. Perhaps the secret was replaced a moment ago: looked for once, and then asked once more.
-            if self.secrets is None or not await self.secrets.refresh(store_secret(self.transport)):
-                raise
+        except StoreError as error:
+            return await self._retried(batch, error)
+
+    async def _unmeasured(self, batch: Sequence[Command]) -> list[Reply]:
+        self._retries.deposit()
+        try:
             return await self.transport.execute(batch, timeout=self._timeout)
-        except StoreUnavailable as error:
-            if not may_repeat(batch, error) or not self._retries.withdraw():
-                raise
-            return await self._again(batch, error)
+        except StoreError as error:
+            return await self._retried(batch, error)
+
+    async def _retried(self, batch: Sequence[Command], error: StoreError) -> list[Reply]:
+        self.meter.failed(error)
+        if isinstance(error, CredentialsRejected) and self.secrets is not None:
+            # Nothing was done. Perhaps the secret was replaced a moment ago: looked for once, and then asked once more.
+            if await self.secrets.refresh(store_secret(self.transport)):
+                return await self.transport.execute(batch, timeout=self._timeout)
+            raise error
+        if (
+            not isinstance(error, StoreUnavailable)
+            or not may_repeat(batch, error)
+            or not self._retries.withdraw()
+        ):
+            raise error
+        return await self._again(batch, error)
+
+    async def _measured(
+        self, batch: Sequence[Command], send: Callable[[Sequence[Command]], Awaitable[list[Reply]]]
+    ) -> list[Reply]:
+        """Send a batch and tell the meter how that went."""
+        weight = self.meter.begin()
+        replies: list[Reply] | None = None
+        started = time.perf_counter()
+        try:
+            replies = await send(batch)
+        finally:
+            self.meter.end(batch, replies, time.perf_counter() - started, weight)
+        return replies
 
     async def _transact(self, batch: Sequence[Command]) -> list[Reply]:
-        return await self.transport.transaction(batch, timeout=self._timeout)
+        self.meter.left -= 1
+        if self.meter.left < 0:
+            return await self._measured(batch, self._transact_once)
+        return await self._transact_once(batch)
+
+    async def _transact_once(self, batch: Sequence[Command]) -> list[Reply]:
+        try:
+            return await self.transport.transaction(batch, timeout=self._timeout)
+        except StoreError as error:
+            self.meter.failed(error)
+            raise
 
     async def _again(self, batch: Sequence[Command], error: StoreUnavailable) -> list[Reply]:
         if self._timeout is not None:

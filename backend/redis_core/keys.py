@@ -17,6 +17,7 @@ from typing import Final
 from redis_core.errors import InvalidKey
 
 __all__ = [
+    "AUDIT_LOG",
     "CACHE_BUS",
     "FAMILIES",
     "MAX_PART_BYTES",
@@ -29,6 +30,7 @@ __all__ = [
     "check_workspace_id",
     "family_of",
     "is_rate_key",
+    "metrics_key",
     "queue_key",
     "rate_key",
     "session_epoch_key",
@@ -196,11 +198,35 @@ FAMILIES: Final[tuple[Family, ...]] = (
         ttl="seconds; the store's epoch none, a user's longer than any session that it ends",
         purpose="the fleet's own: health canaries, the store's epoch, the epochs of users whose sessions were all revoked",
     ),
+    Family(
+        name="sys-metrics",
+        pattern="sys:metrics:<minutes|hours>:<time>",
+        owner="metrics",
+        type="hash",
+        ttl="25 h for minutes, 31 days for hours",
+        purpose="what each process measured: minutes of one hour, hours of one day",
+    ),
+    Family(
+        name="sys-audit",
+        pattern="sys:audit",
+        owner="api",
+        type="stream",
+        ttl="none; about the last 10,000 changes",
+        purpose="what operators changed: who, what, when, before and after",
+    ),
     *_QUEUE_FAMILIES,
 )
 
 
+_OF_THE_SYSTEM: Final = {
+    family.name.removeprefix("sys-"): family for family in FAMILIES if family.name.startswith("sys-")
+}
+"""Families of `sys:<name>:...` that are declared apart from the others, by that name."""
+
 _CACHE_ADDRESS: Final = "cache:"
+
+AUDIT_LOG: Final = "sys:audit"
+"""The stream of what operators changed."""
 
 CACHE_BUS: Final = "sys:cache-bus"
 """The stream, or channel, by which processes tell one another what they changed in the cache."""
@@ -307,6 +333,16 @@ def canary_key(name: str) -> str:
     return f"sys:canary:{check_part(name)}"
 
 
+def metrics_key(scale: str, begin: int) -> str:
+    """The key of what was measured from a time on: `sys:metrics:<minutes|hours>:<Unix seconds>`.
+
+    Args:
+        scale: `minutes` or `hours`.
+        begin: when the hour or day begins.
+    """
+    return f"sys:metrics:{check_part(scale)}:{begin:d}"
+
+
 def is_rate_key(key: str | bytes) -> bool:
     """Whether this is the whole key of a subject's rate limits at an endpoint, `rate:<subject>:<endpoint>`."""
     text = key.decode("utf-8", "replace") if isinstance(key, bytes) else key
@@ -369,5 +405,7 @@ def family_of(key: str) -> Family | None:
     tenant = workspace_of(key) is not None
     if tenant:
         rest = key.partition("}:")[2]
-    name = rest.split(":", 1)[0]
+    name, _, rest = rest.partition(":")
+    if name == "sys" and (own := _OF_THE_SYSTEM.get(rest.split(":", 1)[0])) is not None:
+        return own
     return next((f for f in FAMILIES if f.name == name and f.tenant == tenant), None)

@@ -9,8 +9,9 @@ from importlib.resources import files
 
 from redis_core.transport.base import Argument, Command
 
-__all__ = ["Script", "load_script"]
+__all__ = ["Script", "load_script", "script_name"]
 
+_NAMES: dict[str, str] = {}
 
 class Script:
     """One Lua script.
@@ -34,6 +35,7 @@ class Script:
             text = header + self.text
             known = text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
             self._texts[header] = known
+            _NAMES[known[1]] = self.name
         return known
 
     def evalsha(self, header: str, keys: Sequence[str], args: Sequence[Argument]) -> Command:
@@ -52,3 +54,8 @@ class Script:
 def load_script(name: str) -> Script:
     """The script `lua/NAME.lua` of this package."""
     return Script(name, files("redis_core").joinpath("lua", f"{name}.lua").read_text("utf-8"))
+
+
+def script_name(sha: str) -> str | None:
+    """The name of a script that this process has sent, by its SHA1; None if it was none of ours."""
+    return _NAMES.get(sha)

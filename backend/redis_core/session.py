@@ -123,6 +123,7 @@ class Sessions(Generic[T]):
         self._peppers = peppers
         self._on_event = on_event
         self._clock = clock
+        self._meter = client.meter
         self._store = SessionStore(client, peppers, policy, clock, plan)
         self._logins = Logins(self._store, peppers, self._evicted)
         self._touching: dict[str, int] = {}
@@ -429,6 +430,7 @@ class Sessions(Generic[T]):
         Budget: 1 command (on Upstash 3).
         """
         await self._store.begin_workspace_epoch(WorkspaceKeys(workspace).workspace)
+        self._meter.count("session_events_total", "revoked")
         tell(self._on_event, SessionEvent("revoked", self._clock.now(), workspace, reason=reason))
 
     async def _end_all(self, workspace: str, user_id: str, keep: str | None, reason: str) -> int:
@@ -466,6 +468,7 @@ class Sessions(Generic[T]):
     def _notice(
         self, kind: EventKind, token: Token | None = None, user_id: str | None = None, reason: str = ""
     ) -> None:
+        self._meter.count("session_events_total", kind)
         workspace, handle = (None, None) if token is None else (token.workspace, token.handle)
         tell(self._on_event, SessionEvent(kind, self._clock.now(), workspace, user_id, handle, reason))
 

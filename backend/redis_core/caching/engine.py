@@ -14,6 +14,7 @@ from redis_core.clock import SYSTEM_CLOCK, Clock
 from redis_core.log import get_logger
 
 if TYPE_CHECKING:
+    from redis_core.caching.region import CacheRegion
     from redis_core.client import Client
 
 __all__ = ["CacheEngine", "Place"]
@@ -56,6 +57,8 @@ class CacheEngine:
         self.clock = clock
         self.backplane = open_backplane(client, self._apply, self.forget, clock)
         self.loads: dict[Place, asyncio.Task[Any]] = {}
+        self.regions: set[CacheRegion[Any]] = set()
+        """Those that were asked for here, for the metrics."""
         self._keys = keys
         self._fences = [0] * _FENCES
         self._flushes = [0] * _FENCES
@@ -64,6 +67,21 @@ class CacheEngine:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._listener: asyncio.Task[None] | None = None
         self._closed = False
+        client.meter.watch(self, CacheEngine.totals)
+
+    def totals(self) -> dict[str, float]:
+        """What happened in all regions, by the metrics' names."""
+        figures = [region.figures for region in self.regions]
+        return {
+            "cache_lookups_total|memory": sum(each.memory_hits for each in figures),
+            "cache_lookups_total|store": sum(each.store_hits for each in figures),
+            "cache_lookups_total|stale": sum(each.stale_hits for each in figures),
+            "cache_lookups_total|miss": sum(each.misses for each in figures),
+            "cache_loads_total|done": sum(each.loads - each.load_errors for each in figures),
+            "cache_loads_total|failed": sum(each.load_errors for each in figures),
+            "cache_load_seconds_total": sum(each.load_seconds for each in figures),
+            "cache_store_errors_total": sum(each.store_errors for each in figures),
+        }
 
     @cached_property
     def envelope_keys(self) -> EnvelopeKeys:

@@ -181,6 +181,7 @@ class CacheTiers:
         if self.is_stale(entry):
             figures.stale_hits += 1
         elif tier == "store":
+            self.engine.regions.add(region)
             figures.store_hits += 1
         elif tier == "memory":
             figures.memory_hits += 1
@@ -207,6 +208,7 @@ class CacheTiers:
 
     def miss(self, region: CacheRegion[Any]) -> None:
         """Count and log a miss."""
+        self.engine.regions.add(region)
         self.figures(region).misses += 1
         _LOG.debug("Redis MISS", workspace=self.workspace, region=region.name, tier="store")
 

@@ -74,6 +74,7 @@ class Engine:
         self.client = client.within(timeout)
         self.clock = clock
         self.stats = LimiterStats()
+        client.meter.watch(self, Engine.totals)
         self.economy = plan == "economy" or (plan == "auto" and client.mode == "upstash")
         self.decks = KnownDecks()
         self.refusals = Refusals(remember_refusals)
@@ -81,7 +82,7 @@ class Engine:
         self._strikes = Strikes()
         self.local = LocalCounters(instances)
         self._one_place = client.mode != "cluster"
-        self.gather = Gather(client.transport, timeout, together=self._one_place and client.mode != "upstash")
+        self.gather = Gather(self.client, timeout, together=self._one_place and client.mode != "upstash")
         self._asked: dict[tuple[RateLimits, Subject, str, int | None], Asked] = {}
         self._failures = 0
         self._last_failure: StoreError | None = None
@@ -246,6 +247,15 @@ class Engine:
 
     # --- afterwards ---
 
+    def totals(self) -> dict[str, float]:
+        """The running totals, by the metrics' names."""
+        stats = self.stats
+        return {
+            "rate_limit_decisions_total|allowed": stats.allowed,
+            "rate_limit_decisions_total|refused": stats.refused,
+            "rate_limit_degraded_total": stats.degraded,
+        }
+
     async def note(self, asked: Sequence[KeyRequest], decision: Decision) -> None:
         """Count a decision, remember a refusal, and begin a penalty where one is due."""
         stats = self.stats
@@ -257,6 +267,8 @@ class Engine:
             stats.allowed += 1
             return
         stats.refused += 1
+        for request in asked:
+            self.client.meter.refused(request.key)
         if decision.source == "cache":
             stats.refused_from_memory += 1
         elif not decision.degraded and self.remembers:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from redis_core.errors import NoScript, ProtocolError, StoreError
 from redis_core.rate_limiting.exact import NO_LEASE, Ask, take_script, words_for
-from redis_core.transport.base import Command, Reply, Transport
+from redis_core.transport.base import Command, Reply
+
+if TYPE_CHECKING:
+    from redis_core.client import Client
 
 __all__ = ["Gather"]
 
@@ -30,13 +34,14 @@ class Gather:
     """Asks `rate_take.lua`: a lone request at once, those that come while others are under way together.
 
     Args:
-        transport: the store's.
+        client: the store's.
         timeout: seconds a script may take.
         together: whether requests may share a script; not where their keys may be apart.
     """
 
-    def __init__(self, transport: Transport, timeout: float, *, together: bool) -> None:
-        self._transport = transport
+    def __init__(self, client: Client, timeout: float, *, together: bool) -> None:
+        self._transport = client.transport
+        self._meter = client.meter
         self._timeout = timeout
         self._together = together
         self._script = take_script()
@@ -128,7 +133,16 @@ class Gather:
 
     async def _one(self, command: Command) -> Reply:
         # Not through the client: a decision is never sent again, so its retries would have nothing to do.
-        return (await self._transport.execute((command,), timeout=self._timeout))[0]
+        batch = (command,)
+        weight = self._meter.tick()
+        started = time.perf_counter() if weight else 0.0
+        replies: list[Reply] | None = None
+        try:
+            replies = await self._transport.execute(batch, timeout=self._timeout)
+        finally:
+            if weight:
+                self._meter.end(batch, replies, time.perf_counter() - started, weight)
+        return replies[0]
 
     async def aclose(self) -> None:
         """Wait for what is under way. Idempotent."""
