@@ -34,6 +34,7 @@ _SECRETS: Final = frozenset(
         "GATEWAY_READONLY_TOKEN",
         "SESSION_PEPPERS",
         "CACHE_KEYS",
+        "ADMIN_TOKENS",
     }
 )
 
@@ -131,6 +132,15 @@ class Settings(BaseSettings):
 
     mock_redis_max_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
     """Most bytes that memory keeps before it evicts what expires first, or refuses."""
+
+    redis_price_per_million: float | None = Field(default=None, ge=0)
+    """US dollars a million commands cost, for the reports; unless set 2 for Upstash and 0 for any other store."""
+    admin_tokens: Secret | None = None
+    """Who may use the admin routes, `name:role:hash,name:role:hash`; a hash is the SHA-256 of a token in hex.
+
+    A name is 1 to 32 of `a-z 0-9 _ -`, a role `viewer`, `operator` or `admin`. Several are valid at once, so that one can be
+    rotated: add the new one, change who uses it, take the old one away. `raptorflow token` makes one.
+    """
 
     raptorflow_state_dir: Path = Field(default_factory=_state_folder)
     """Folder of what this host keeps: the embedded store's data and socket."""

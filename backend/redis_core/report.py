@@ -1,94 +1,87 @@
-"""The store's and this process' figures as they stand: what `redis-metrics` shows."""
+"""The store, this process and the fleet at one moment: what `redis-metrics` and `raptorflow metrics` show."""
 
 from __future__ import annotations
 
-from msgspec import Struct
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
 
 from redis_core.clock import SYSTEM_CLOCK, Clock
 from redis_core.errors import StoreError
 from redis_core.health import HealthProbe, timestamp
-from redis_core.latency import Latency
-from redis_core.store_info import (
-    Memory,
-    ServerFigures,
-    StoreIdentity,
-    identity_of,
-    memory_of,
-    server_figures_of,
+from redis_core.measuring.batch import OTHER, Batch, Usage
+from redis_core.measuring.catalogue import split_label
+from redis_core.measuring.cost import cost_of, price_per_million
+from redis_core.measuring.documents import (
+    Alarm,
+    ConnectionFigures,
+    ErrorFigures,
+    HitRates,
+    Offender,
+    OperationLatency,
+    RedisMetrics,
+    ServiceFigures,
+    SlowOperation,
+    Traffic,
+    TransportFigures,
+    WorkspaceFigures,
 )
+from redis_core.measuring.histogram import Histogram
+from redis_core.measuring.recorder import FLUSH_EVERY
+from redis_core.metrics import Metrics
+from redis_core.store_info import identity_of, memory_of, server_figures_of
 from redis_core.transport.base import TransportStats
 
-__all__ = ["ConnectionFigures", "StoreReport", "TransportFigures", "store_report"]
+if TYPE_CHECKING:
+    from redis_core.measuring.window import Window
 
-_BUDGET = 1.0
+__all__ = ["MOST_WINDOW", "store_report"]
 
-
-class ConnectionFigures(Struct, frozen=True):
-    """The way to the store."""
-
-    mode: str
-    target: str
-    """Where the store is, without user or secret."""
-    reachable: bool
-    error: str | None
-    """Why it is not reachable."""
-    connects_total: int
-    """Connections opened by this process, the first included."""
-
-
-class TransportFigures(Struct, frozen=True):
-    """What this process has sent, since it started."""
-
-    commands_total: int
-    trips_total: int
-    commands_per_trip: float | None
-    errors_total: int
-    sent_bytes_total: int
-    received_bytes_total: int
-    commands_in_flight: int
-    extra: dict[str, float]
-    """What only this kind of transport can tell."""
+MOST_WINDOW: Final = 86_400
+"""Seconds that a report may cover at most."""
+_BUDGET: Final = 1.0
+_FIRST: Final = 20
+_ERROR_BURST: Final = 0.05
+"""Part of all calls that failed, from which on a person is told."""
+_STUCK_JOBS: Final = 1_000
+"""Unfinished jobs of a queue of which none runs, from which on a person is told."""
+_BILL: Final = 100.0
+"""US dollars a month, from which on the forecast is shown among the alarms."""
 
 
-class StoreReport(Struct, frozen=True):
-    """Connection, traffic, latency, server and memory at one moment.
+async def store_report(probe: HealthProbe, *, window: int = 3_600, clock: Clock = SYSTEM_CLOCK) -> RedisMetrics:
+    """Measure and report.
 
-    While the store is unreachable this process' own figures are still told; `store`, `server` and `memory` are None.
-    """
-
-    time: str
-    uptime_seconds: float
-    """Of this process' service."""
-    connection: ConnectionFigures
-    transport: TransportFigures
-    latency: Latency
-    """Of the PINGs that health and metrics sent."""
-    store: StoreIdentity | None
-    server: ServerFigures | None
-    memory: Memory | None
-
-
-async def store_report(probe: HealthProbe, *, clock: Clock = SYSTEM_CLOCK) -> StoreReport:
-    """Measure and report. Budget: 2 commands (PING, INFO), 2 trips, at most 1 s each.
+    Budget: PING, INFO, and HGETALL for each hour of the window and each of 30 days that is not remembered: 4 once it was asked
+    before. 3 trips, at most 1 s each.
 
     Args:
         probe: the service's health probe, which has the client and the latencies.
+        window: seconds that the fleet's figures are of, at most a day.
         clock: what dates the report.
     """
     client = probe.client
+    metrics = client.service(Metrics)
     info: dict[str, str] | None = None
+    recent: Window | None = None
+    days: Window | None = None
     failure: str | None = None
     health = await probe.ask(_BUDGET)
     if health.status == "fail":
         failure = str(health.output)
     else:
         try:
+            recent, days = await metrics.recent(window), await metrics.days(30)
             info = await client.within(_BUDGET).info()
         except StoreError as error:
             failure = f"{type(error).__name__}: {error}"
-    return StoreReport(
+    together = recent.together() if recent is not None else Batch()
+    price = price_per_million(client.settings, client.mode)
+    cost = cost_of(days, clock.now(), price)
+    traffic = traffic_of(together, window)
+    return RedisMetrics(
         time=timestamp(clock),
         uptime_seconds=round(probe.uptime, 1),
+        alarms=_alarms(health.status, client.mode, failure, traffic, together, cost.forecast_month, metrics),
         connection=ConnectionFigures(
             mode=client.mode,
             target=client.transport.target,
@@ -101,7 +94,179 @@ async def store_report(probe: HealthProbe, *, clock: Clock = SYSTEM_CLOCK) -> St
         store=None if info is None else identity_of(info),
         server=None if info is None else server_figures_of(info),
         memory=None if info is None else memory_of(info),
+        window_seconds=window,
+        processes=0 if recent is None else len(recent.processes),
+        traffic=traffic,
+        operations=latency_of(_all_durations(together)),
+        hit_rates=hit_rates_of(together),
+        services=services_of(together, window),
+        workspaces=workspaces_of(together, price),
+        errors=errors_of(together),
+        offenders=_offenders_of(together),
+        slow_operations=[] if recent is None else _slow_operations_of(together),
+        cost=cost,
+        counters=dict(sorted(together.counters.items())),
     )
+
+
+# --- pieces ---
+
+
+def traffic_of(batch: Batch, seconds: float) -> Traffic:
+    """What was sent within these seconds."""
+
+    def total(name: str) -> int:
+        return round(batch.counters.get(name, 0))
+
+    operations, errors = total("operations_total"), sum(each.count for each in errors_of(batch))
+    return Traffic(
+        operations=operations,
+        operations_per_second=round(operations / seconds, 3),
+        commands=total("commands_total"),
+        billed_commands=total("billed_commands_total"),
+        trips=total("trips_total"),
+        errors=errors,
+        error_ratio=_ratio(errors, operations),
+        sent_bytes=total("sent_bytes_total"),
+        received_bytes=total("received_bytes_total"),
+    )
+
+
+def hit_rates_of(batch: Batch) -> HitRates:
+    """Where cached values were found."""
+    memory, store, stale, misses = (
+        round(batch.counters.get(f"cache_lookups_total|{tier}", 0))
+        for tier in ("memory", "store", "stale", "miss")
+    )
+    lookups = memory + store + stale + misses
+    return HitRates(
+        memory_hits=memory,
+        store_hits=store,
+        stale_hits=stale,
+        misses=misses,
+        memory_ratio=_ratio(memory, lookups),
+        store_ratio=_ratio(store, store + misses),
+        hit_ratio=_ratio(lookups - misses, lookups),
+    )
+
+
+def latency_of(histogram: Histogram) -> OperationLatency:
+    """A histogram's percentiles."""
+    count = histogram.count
+    return OperationLatency(
+        count=count,
+        mean_ms=round(histogram.sum / count * 1_000, 3) if count else None,
+        p50_ms=histogram.quantile_ms(0.5),
+        p95_ms=histogram.quantile_ms(0.95),
+        p99_ms=histogram.quantile_ms(0.99),
+        max_ms=histogram.quantile_ms(1),
+    )
+
+
+def services_of(batch: Batch, seconds: float) -> list[ServiceFigures]:
+    """The services, the busiest first."""
+    found = [
+        ServiceFigures(
+            service=label,
+            operations=round(count),
+            operations_per_second=round(count / seconds, 3),
+            latency=latency_of(batch.durations.get(f"operation_duration_seconds|{label}", Histogram())),
+        )
+        for label, count in _labelled(batch, "service_operations_total")
+    ]
+    return sorted(found, key=lambda each: each.operations, reverse=True)
+
+
+def workspaces_of(batch: Batch, price: float) -> list[WorkspaceFigures]:
+    """The tenants that sent most, and `other` last."""
+    first = batch.first(_FIRST).workspaces
+    ordered = sorted(first, key=lambda name: (name == OTHER, -first[name].commands))
+    return [_workspace(name, first[name], price) for name in ordered]
+
+
+def _workspace(name: str, usage: Usage, price: float) -> WorkspaceFigures:
+    return WorkspaceFigures(name, usage.commands, usage.bytes, round(usage.billed * price / 1e6, 6))
+
+
+def errors_of(batch: Batch) -> list[ErrorFigures]:
+    """Errors by kind, the most frequent first."""
+    found = [ErrorFigures(label, round(count)) for label, count in _labelled(batch, "errors_total")]
+    return sorted(found, key=lambda each: each.count, reverse=True)
+
+
+def _offenders_of(batch: Batch) -> list[Offender]:
+    found: list[Offender] = []
+    for key, times in batch.refused.items():
+        # `rate:<subject>:<endpoint>`, or a workspace's key with `rate` in the middle.
+        before, _, rest = key.partition("rate:")
+        subject, _, endpoint = rest.partition(":")
+        if before:
+            subject, endpoint = before.partition("{")[2].rstrip("}:"), rest
+        found.append(Offender(subject or OTHER, endpoint, times))
+    return sorted(found, key=lambda each: each.refused, reverse=True)[:_FIRST]
+
+
+def _slow_operations_of(batch: Batch) -> list[SlowOperation]:
+    return [
+        SlowOperation(
+            time=datetime.fromtimestamp(call.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            operation=call.operation,
+            service=call.service,
+            workspace=call.workspace or None,
+            duration_ms=round(call.seconds * 1_000, 3),
+        )
+        for call in sorted(batch.slow, key=lambda call: call.seconds, reverse=True)
+    ]
+
+
+def _all_durations(batch: Batch) -> Histogram:
+    whole = Histogram()
+    for series, histogram in batch.durations.items():
+        if split_label(series)[0] == "operation_duration_seconds":
+            whole.merge(histogram)
+    return whole
+
+
+def _labelled(batch: Batch, name: str) -> list[tuple[str, float]]:
+    return [
+        (label, count)
+        for series, count in batch.counters.items()
+        for found, label in [split_label(series)]
+        if found == name
+    ]
+
+
+def _alarms(
+    status: str,
+    mode: str,
+    failure: str | None,
+    traffic: Traffic,
+    batch: Batch,
+    forecast: float,
+    metrics: Metrics,
+) -> list[Alarm]:
+    found: list[Alarm] = []
+    if status == "fail":
+        found.append(Alarm("critical", "store-down", f"The store does not answer: {failure}"))
+    if mode in {"degraded", "recovering"}:
+        found.append(Alarm("critical", "degraded", f"Memory serves instead of the store ({mode})"))
+    if traffic.error_ratio is not None and traffic.error_ratio >= _ERROR_BURST:
+        text = f"{traffic.error_ratio:.1%} of the calls failed ({traffic.errors} of {traffic.operations})"
+        found.append(Alarm("critical", "error-burst", text))
+    for series, depth in batch.levels.items():
+        name, queue = split_label(series)
+        if name == "queue_depth" and depth >= _STUCK_JOBS and not batch.levels.get("jobs_running"):
+            found.append(Alarm("critical", "queue-stuck", f"Queue {queue} has {depth:.0f} jobs and none runs"))
+    if forecast >= _BILL:
+        found.append(Alarm("warning", "bill-forecast", f"At this rate 30 days cost ${forecast:,.2f}"))
+    if metrics.recorder.failures > 1:
+        late = metrics.recorder.failures * FLUSH_EVERY
+        found.append(Alarm("warning", "metrics-not-flushed", f"This process could not flush for {late:.0f} s"))
+    return found
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return round(part / whole, 4) if whole else None
 
 
 def _transport_figures(stats: TransportStats) -> TransportFigures:

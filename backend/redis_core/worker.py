@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from redis_core.errors import ConfigError
+from redis_core.keys import queue_key
 from redis_core.log import get_logger
 from redis_core.queueing.engine import QueueEngine
 from redis_core.queueing.run import Middleware, Runner
@@ -106,6 +107,17 @@ class Worker:
             for queue in chosen
             for shard in self._engine.shards(queue)
         ]
+
+        client.meter.watch(self, Worker.totals)
+        for station in self.stations:
+            queue, key = station.shard.name.partition("#")[0], queue_key("queue-jobs", station.shard.name)
+            keys = client.meter.lengths.setdefault(f"queue_depth|{queue}", [])
+            if key not in keys:
+                keys.append(key)
+
+    def totals(self) -> dict[str, float]:
+        """What runs, by the metrics' names."""
+        return {"jobs_running": sum(len(each.jobs) for each in self.stations)}
 
     async def run(self, *, signals: bool = False) -> None:
         """Work until `stop`; then let the jobs finish, hand back what does not, and return.

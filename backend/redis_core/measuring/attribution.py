@@ -24,6 +24,7 @@ _INNER: Final[Mapping[str, int]] = {
     "cache_fill": 3,
     "cache_lease": 2,
     "queue_cancel": 12,
+    "queue_delete": 4,
     "queue_enqueue": 5,
     "queue_fire": 2,
     "queue_limit": 5,

@@ -48,7 +48,7 @@ _METRICS: Final = (
     Metric("jobs_total", "counter", "jobs", "Runs of jobs by how they ended: done, failed, retried or cancelled", "outcome"),
     Metric("jobs_running", "gauge", "jobs", "Jobs that run now"),
     Metric("job_duration_seconds", "histogram", "seconds", "How long runs of jobs took", "queue"),
-    Metric("queue_wait_seconds", "histogram", "seconds", "From enqueueing, or the time it was due, to the first run", "queue"),
+    Metric("queue_wait_seconds", "histogram", "seconds", "From enqueueing to the first run, a delay included", "queue"),
     Metric("queue_depth", "gauge", "jobs", "Unfinished jobs of a queue, looked at once a minute by its workers", "queue", "max"),
     Metric("streams", "gauge", "streams", "Realtime connections that are open"),
     Metric("stream_messages_total", "counter", "messages", "Messages sent to realtime connections"),

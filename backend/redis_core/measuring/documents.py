@@ -145,7 +145,6 @@ class SlowOperation(Struct, frozen=True):
     """A slow call. Names no key: only the family and the workspace."""
 
     time: str
-    process: str
     operation: str
     """The command's name; `GET +3` for a batch of four that begins with one."""
     service: str

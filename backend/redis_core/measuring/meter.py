@@ -51,12 +51,14 @@ class Meter:
     """
 
     __slots__ = (
-        "_batch", "_calls", "_exact", "_fastest_slow", "_owners", "_seen", "_stride", "_transport", "left",
+        "_batch", "_calls", "_exact", "_fastest_slow", "_owners", "_seen", "_stride", "_transport", "left", "lengths",
     )  # fmt: skip
 
     def __init__(self, transport: Transport) -> None:
         self.left = 0
         """Calls until the next one that is measured; the client counts it down."""
+        self.lengths: dict[str, list[str]] = {}
+        """Hashes whose length is a level, by the level's series: asked for once a minute."""
         self._transport = transport
         self._calls = 0
         self._stride = 1

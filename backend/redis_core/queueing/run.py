@@ -35,6 +35,8 @@ _NO_RESULT: Final = b"d\xc0"
 _UNKNOWN_TASK_AGAIN: Final = 5_000
 """Milliseconds until another worker may know a task that this one does not."""
 _UNKNOWN_TASK_RUNS: Final = 50
+_OUTCOMES: Final = {"d": "done", "x": "failed", "r": "retried", "c": "cancelled"}
+"""What the metrics call the ends of runs."""
 _STACK: Final = 4_000
 """Characters of a traceback that are kept, its last ones."""
 _LOG: Final = get_logger("redis_core.queue")
@@ -125,11 +127,26 @@ class Runner:
         task = self.tasks.get(header.task)
         if task is None:
             return self._unknown(claim, header)
+        queue = shard.name.partition("#")[0]
+        if claim.run == 1:
+            waited = self._clock.now() - envelope.at / 1000
+            self._client.meter.observe("queue_wait_seconds", waited, queue)
+        started = self._clock.monotonic()
+        acknowledgement = await self._outcome(shard, job, task, header, envelope)
+        if acknowledgement is not None and (ended := _OUTCOMES.get(acknowledgement.kind)) is not None:
+            self._client.meter.count("jobs_total", ended)
+            self._client.meter.observe("job_duration_seconds", self._clock.monotonic() - started, queue)
+        return acknowledgement
+
+    async def _outcome(
+        self, shard: Shard, job: Job, task: Task[..., Any], header: Header, envelope: Envelope
+    ) -> Acknowledgement | None:
         try:
             if job.ended:
                 return self._cancelled(job, task, header, asyncio.CancelledError())
             result = await self._call(shard, job, task, header, envelope)
         except Suspend as pause:
+            claim = job.claim
             return Acknowledgement(
                 claim.field, claim.run, pause.kind, 1, header.unique, pause.milliseconds, pause.text
             )

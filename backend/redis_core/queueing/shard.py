@@ -257,6 +257,10 @@ class Shard:
         """Send dead letters to the queue again; how many there were."""
         return cast("int", await self._run("redrive", "-", workspace, *ids)) if ids else 0
 
+    async def delete(self, workspace: str, ids: Sequence[str]) -> int:
+        """Delete dead letters for good; how many there were."""
+        return cast("int", await self._run("delete", "-", workspace, *ids)) if ids else 0
+
     async def fired(self, schedule: str, at: int | None, begin: int) -> int:
         """When a schedule last fired; `at` notes a firing, `begin` is where a new one starts."""
         return int(cast("bytes", await self._run("fire", "-", schedule, "" if at is None else at, begin)))
