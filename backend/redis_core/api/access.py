@@ -1,29 +1,46 @@
-"""Who may use the admin routes.
+"""Who may use the admin routes, and what.
 
-Until there are admin credentials the rule is: only a caller on this very host, and never in production. In detail, a request
-is refused if
+A caller shows who it is by
+- `Authorization: Bearer <token>`, a token whose hash stands in `ADMIN_TOKENS`; or
+- a session whose data has `admin_role` (`viewer`, `operator` or `admin`), where `SessionMiddleware` stands around the service. A browser
+  sends its cookie by itself, so such a request must come from our own origin, as `Sec-Fetch-Site` and `Origin` tell.
+
+A viewer reads; an operator also changes what is in use (flush, reset, retry, pause); an admin also ends sessions and deletes.
+
+Where `ADMIN_TOKENS` is not set and no credential is shown, only a caller on this very host may, and never in production. In detail, a
+request is refused then if
 - `RAPTORFLOW_ENV` is `production`, because what looks local there is usually a reverse proxy on the same host;
 - its address is not a loopback address, or it came by a unix socket, where there is none;
 - a proxy passed it on, as `Forwarded`, `X-Forwarded-*`, `X-Real-IP` or `Via` tell;
 - its `Host` is not a loopback name, because then a web page made a browser ask by a name that was rebound to this host;
 - a browser sent it for another site's page, as `Sec-Fetch-Site` tells.
-
-In production the figures are had on the command line: `raptorflow health` and `raptorflow doctor`.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
 from fastapi import Request
 
+from redis_core.api.admin_token import ROLES, AdminToken, actor_of_token
 from redis_core.api.problems import ProblemError
+from redis_core.api.same_origin import is_same_origin
+from redis_core.api.session_middleware import SCOPE_KEY
+from redis_core.audit import Actor
 from redis_core.config import Environment
+from redis_core.measuring.documents import Role
 
-__all__ = ["AdminAccess", "is_loopback"]
+if TYPE_CHECKING:
+    from redis_core.api.session_middleware import RequestSession
+    from redis_core.session import SessionData
 
+__all__ = ["SESSION_ROLE", "AdminAccess", "is_loopback"]
+
+SESSION_ROLE: Final = "admin_role"
+"""The field of a session's data that makes its user an operator."""
 _PASSED_ON: Final = (
     "forwarded",
     "via",
@@ -35,32 +52,103 @@ _PASSED_ON: Final = (
     "true-client-ip",
 )
 _OWN_SITE: Final = frozenset({"same-origin", "none"})
+_CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="admin"'}
 
 
 class AdminAccess:
-    """The rule above, as a dependency of a route.
+    """The rule above.
 
     Args:
         environment: where the service runs.
+        tokens: those that are accepted.
     """
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: Environment, tokens: tuple[AdminToken, ...] = ()) -> None:
         self._environment = environment
+        self._tokens = tokens
 
-    def __call__(self, request: Request) -> None:
-        """Let the request pass.
+    def require(self, role: Role) -> Callable[[Request], Awaitable[Actor]]:
+        """A dependency of a route: lets who has at least this role pass, and tells who it is.
+
+        Args:
+            role: the least that is needed.
+        """
+
+        async def dependency(request: Request) -> Actor:
+            actor = await self.actor(request)
+            if ROLES.index(actor.role) < ROLES.index(role):
+                raise ProblemError(
+                    403, "admin-role", f"This needs the role {role}; {actor.who} has {actor.role}."
+                )
+            return actor
+
+        return dependency
+
+    async def __call__(self, request: Request) -> Actor:
+        """As `require("viewer")`."""
+        return await self.actor(request)
+
+    async def actor(self, request: Request) -> Actor:
+        """Who sends a request. Budget: nothing with a token; with a session its read.
 
         Raises:
-            ProblemError: 403, with the reason.
+            ProblemError: 401 for a credential that is not known or missing; 403 for a caller who may not.
         """
+        authorization = request.headers.getlist("authorization")
+        if authorization:
+            scheme, _, presented = authorization[0].partition(" ")
+            known = (
+                actor_of_token(self._tokens, presented.strip())
+                if len(authorization) == 1 and scheme.lower() == "bearer"
+                else None
+            )
+            if known is None:
+                raise ProblemError(
+                    401, "admin-token", "This admin token is not known.", headers=_CHALLENGE
+                )
+            return known
+        known = await self._actor_of_session(request)
+        if known is not None:
+            return known
+        if self._tokens:
+            raise ProblemError(
+                401,
+                "admin-login",
+                "Show an admin token as `Authorization: Bearer ...`, or log in as an operator.",
+                headers=_CHALLENGE,
+            )
         reason = self.refusal(request)
         if reason is not None:
             raise ProblemError(
-                403, "admin-not-local", f"{reason}; admin routes answer callers on this host only."
+                403,
+                "admin-not-local",
+                f"{reason}; without ADMIN_TOKENS admin routes answer callers on this host only.",
             )
+        return Actor("local", "admin")
+
+    async def knows(self, request: Request) -> bool:
+        """Whether the caller may use admin routes at all."""
+        try:
+            await self.actor(request)
+        except ProblemError:
+            return False
+        return True
+
+    async def _actor_of_session(self, request: Request) -> Actor | None:
+        if SCOPE_KEY not in request.scope:
+            return None
+        session = await cast("RequestSession[SessionData]", request.scope[SCOPE_KEY]).load()
+        if session is None or session.user_id is None:
+            return None
+        role = session.data.get(SESSION_ROLE)
+        if role not in ROLES:
+            return None
+        if not is_same_origin(request.scope):
+            raise ProblemError(403, "cross-origin", "Another site's page sent this request.")
+        return Actor(f"user:{session.user_id}", role)
 
     def refusal(self, request: Request) -> str | None:
-        """Why a request may not use admin routes, or None if it may."""
+        """Why a request without credentials may not use admin routes, or None if it may."""
         if self._environment == "production":
             return "RAPTORFLOW_ENV is production"
         if request.client is None or not is_loopback(request.client.host):

@@ -9,12 +9,14 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 
 import redis_core
+from redis_core.api.admin_token import admin_tokens
 from redis_core.api.dashboard import PATH, create_dashboard
 from redis_core.api.problems import add_problem_details
 from redis_core.api.router import create_router
 from redis_core.client import Client, connect, get_redis
 from redis_core.config import Settings, load_settings
 from redis_core.errors import StoreUnavailable
+from redis_core.metrics import Metrics
 
 __all__ = ["create_app"]
 
@@ -59,6 +61,7 @@ def create_app(
             return
         async with await connect(resolved) as own:
             current = own
+            own.service(Metrics).start()
             try:
                 yield
             finally:
@@ -74,7 +77,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.include_router(create_router(the_client, environment=resolved.raptorflow_env))
+    app.include_router(create_router(the_client, environment=resolved.raptorflow_env, tokens=admin_tokens(resolved)))
     app.mount(PATH, create_dashboard())
     app.dependency_overrides[get_redis] = the_client
     for router in routers:

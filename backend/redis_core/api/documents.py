@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from fastapi import Response
 
-__all__ = ["HEALTH_JSON", "PROBLEM_JSON", "described", "json_response"]
+__all__ = ["HEALTH_JSON", "PROBLEM_JSON", "described", "json_response", "schema_of"]
 
 PROBLEM_JSON: Final = "application/problem+json"
 """RFC 9457's media type."""
@@ -49,7 +49,7 @@ def described(
         media_type: of the body.
         headers: the response's own headers and what each says.
     """
-    entry: dict[str, Any] = {"description": what, "content": {media_type: {"schema": _schema(type_)}}}
+    entry: dict[str, Any] = {"description": what, "content": {media_type: {"schema": schema_of(type_)}}}
     if headers:
         entry["headers"] = {
             name: {"description": text, "schema": {"type": "string"}} for name, text in headers.items()
@@ -57,7 +57,7 @@ def described(
     return entry
 
 
-def _schema(type_: type[msgspec.Struct]) -> dict[str, Any]:
+def schema_of(type_: type[msgspec.Struct]) -> dict[str, Any]:
     """The type's JSON Schema in one piece: a router of a foreign app has no place for shared definitions."""
     (schema,), definitions = msgspec.json.schema_components([type_], ref_template="{name}")
     whole: dict[str, Any] = _in_place(schema, definitions)

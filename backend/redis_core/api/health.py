@@ -52,7 +52,7 @@ def create_health_router(probe_source: ProbeSource, access: AdminAccess) -> APIR
             found = await source.ready()
         else:
             found = await source.detail()
-        if access.refusal(request) is not None:
+        if not await access.knows(request):
             found = _without_details(found)
         return json_response(found, status=503 if found.status == "fail" else 200, media_type=HEALTH_JSON)
 

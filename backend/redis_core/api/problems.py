@@ -13,7 +13,7 @@ from msgspec import UNSET, Struct, UnsetType
 from starlette.exceptions import HTTPException
 
 from redis_core.api.documents import PROBLEM_JSON, described, json_response
-from redis_core.errors import InvalidKey, Kind, Outcome, StoreError
+from redis_core.errors import InvalidJob, InvalidKey, Kind, Outcome, StoreError
 from redis_core.log import get_logger
 
 if TYPE_CHECKING:
@@ -77,10 +77,13 @@ _STORE_PROBLEMS: Final[Mapping[Kind, tuple[int, str]]] = {
     Kind.CALLER: (500, "internal-error"),
 }
 _DESCRIPTIONS: Final[Mapping[int, str]] = {
+    400: "The request cannot be read",
     401: "Nobody is logged in",
     403: "The caller may not do this",
     404: "There is no such thing",
     405: "Not with this method",
+    413: "The body is too large",
+    415: "The body is not JSON",
     409: "It is not in a state that allows this",
     422: "A value was not accepted",
     429: "A limit is used up; `Retry-After` says for how long",
@@ -142,6 +145,7 @@ def add_problem_details(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(InvalidKey, _invalid_key)
+    app.add_exception_handler(InvalidJob, _invalid_key)
     app.add_exception_handler(StoreError, _store_error)
     app.add_middleware(_LastResort)
 

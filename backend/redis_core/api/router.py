@@ -6,8 +6,11 @@ from fastapi import APIRouter
 
 from redis_core.api.access import AdminAccess
 from redis_core.api.admin import create_admin_router
+from redis_core.api.admin_actions import create_action_router
+from redis_core.api.admin_token import AdminToken, admin_tokens
 from redis_core.api.context import ClientSource, ProbeSource
 from redis_core.api.health import create_health_router
+from redis_core.api.prometheus import create_prometheus_router
 from redis_core.client import get_redis
 from redis_core.config import Environment, load_settings
 
@@ -15,21 +18,32 @@ __all__ = ["create_router"]
 
 
 def create_router(
-    client: ClientSource = get_redis, *, environment: Environment | None = None, prefix: str = "/api/v1"
+    client: ClientSource = get_redis,
+    *,
+    environment: Environment | None = None,
+    tokens: tuple[AdminToken, ...] | None = None,
+    prefix: str = "/api/v1",
 ) -> APIRouter:
-    """Health and admin routes.
+    """Health and admin routes, and `/metrics`.
 
     Args:
         client: where the routes get their client; the process' one unless told otherwise.
         environment: where this runs, which decides who may use admin routes; None takes `RAPTORFLOW_ENV`.
-        prefix: what stands before every path.
+        tokens: those that admin routes accept; None takes `ADMIN_TOKENS`.
+        prefix: what stands before every path but `/metrics`.
 
     Raises:
         ConfigError: a setting is wrong.
     """
     probe_source = ProbeSource(client)
-    access = AdminAccess(load_settings().raptorflow_env if environment is None else environment)
-    router = APIRouter(prefix=prefix)
-    router.include_router(create_health_router(probe_source, access))
-    router.include_router(create_admin_router(probe_source, access))
+    if environment is None or tokens is None:
+        settings = load_settings()
+        environment = settings.raptorflow_env if environment is None else environment
+        tokens = admin_tokens(settings) if tokens is None else tokens
+    access = AdminAccess(environment, tokens)
+    router = APIRouter()
+    router.include_router(create_health_router(probe_source, access), prefix=prefix)
+    router.include_router(create_admin_router(probe_source, access), prefix=prefix)
+    router.include_router(create_action_router(probe_source, access), prefix=prefix)
+    router.include_router(create_prometheus_router(probe_source, access))
     return router

@@ -70,6 +70,9 @@ class Recorder:
         self._of_minutes: dict[int, Batch] = {}
         """Minutes with something that is not written yet."""
         self._of_hours: dict[int, Batch] = {}
+        self._held = Batch()
+        """What was taken from the meter and belongs to no minute yet."""
+        self._since_start = Batch()
         self._hour_due = 0.0
         self._lengths: dict[str, float] = {}
         self._lengths_due = 0.0
@@ -128,13 +131,33 @@ class Recorder:
             self._at_rest = after if alone else None
             return True
 
+    def since_start(self) -> Batch:
+        """What this process has measured since it started, for whoever scrapes it. Budget: nothing."""
+        self._take_into_hold()
+        return self._since_start
+
+    def _take(self) -> Batch:
+        """What is new since the last flush."""
+        self._take_into_hold()
+        taken, self._held = self._held, Batch()
+        return taken.first()
+
+    def _take_into_hold(self) -> None:
+        taken = self._client.meter.take()
+        for batch in (self._held, self._since_start):
+            batch.add_counts(taken)
+            batch.levels = taken.levels | self._lengths
+        # No tenant is told to whoever scrapes, and what has one only grows.
+        self._since_start.workspaces.clear()
+        self._since_start.refused.clear()
+
     def _collect(self) -> None:
         """Take what the meter has, into the present minute and hour."""
-        taken = self._client.meter.take().first()
+        taken = self._take()
         hour = self._of_hours.setdefault(self._begin(HOUR), Batch())
         for batch in (self._minute_batch(self._begin(MINUTE)), hour):
             batch.add_counts(taken)
-            batch.levels = taken.levels | self._lengths
+            batch.levels = dict(taken.levels)
         while len(self._of_minutes) > _MOST_UNWRITTEN:
             del self._of_minutes[min(self._of_minutes)]
 
