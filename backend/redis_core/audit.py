@@ -102,7 +102,7 @@ class AuditLog:
         """
         end = "+" if before is None else f"({before}"
         entries = await self._client.xrevrange(AUDIT_LOG, end=end, count=count + 1)
-        shown = [_entry(id.decode(), fields) for id, fields in entries[:count]]
+        shown = [_entry(name.decode(), fields) for name, fields in entries[:count]]
         return AuditPage(shown, shown[-1].id if len(entries) > count else None)
 
 

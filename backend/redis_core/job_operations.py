@@ -94,13 +94,13 @@ class JobOperations:
             chosen = await self._unfinished(task, state)
         else:
             chosen = []
-            for id in ids:
-                handle = self._queue.job(self._name, check_part(id))
+            for each in ids:
+                handle = self._queue.job(self._name, check_part(each))
                 if (await handle.status()).state in {"waiting", "delayed", "blocked", "running"}:
-                    chosen.append(id)
+                    chosen.append(each)
 
         async def cancel(part: Sequence[str]) -> int:
-            handles = [self._queue.job(self._name, id) for id in part]
+            handles = [self._queue.job(self._name, each) for each in part]
             return sum([await handle.cancel("cancelled by an operator") for handle in handles])
 
         return await self._change("queue.cancel", chosen, cancel, dry_run=dry_run, progress=progress)
@@ -120,8 +120,8 @@ class JobOperations:
         dead = [job.id for job in await self._queue.dead(self._name, task=task, most=MOST_JOBS)]
         if ids is None:
             return dead
-        wanted = {check_part(id) for id in ids}
-        return [id for id in dead if id in wanted]
+        wanted = {check_part(each) for each in ids}
+        return [each for each in dead if each in wanted]
 
     async def _change(
         self, action: str, chosen: Sequence[str], change: Callable[[Sequence[str]], Awaitable[int]], *,

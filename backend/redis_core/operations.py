@@ -169,7 +169,12 @@ class Operations:
     # --- pieces ---
 
     async def _audited(
-        self, action: str, target: str, before: Values, change: Callable[[], Awaitable[int | None]], after: Values
+        self,
+        action: str,
+        target: str,
+        before: Values,
+        change: Callable[[], Awaitable[int | None]],
+        after: Values,
     ) -> int:
         """Make a change and write it down; what failed is written down too, since it may have been done."""
         try:

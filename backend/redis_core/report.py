@@ -48,7 +48,9 @@ _BILL: Final = 100.0
 """US dollars a month, from which on the forecast is shown among the alarms."""
 
 
-async def store_report(probe: HealthProbe, *, window: int = 3_600, clock: Clock = SYSTEM_CLOCK) -> RedisMetrics:
+async def store_report(
+    probe: HealthProbe, *, window: int = 3_600, clock: Clock = SYSTEM_CLOCK
+) -> RedisMetrics:
     """Measure and report.
 
     Budget: PING, INFO, and HGETALL for each hour of the window and each of 30 days that is not remembered: 4 once it was asked
@@ -209,7 +211,9 @@ def _offenders_of(batch: Batch) -> list[Offender]:
 def _slow_operations_of(batch: Batch) -> list[SlowOperation]:
     return [
         SlowOperation(
-            time=datetime.fromtimestamp(call.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            time=datetime.fromtimestamp(call.at, UTC)
+            .isoformat(timespec="milliseconds")
+            .replace("+00:00", "Z"),
             operation=call.operation,
             service=call.service,
             workspace=call.workspace or None,
@@ -256,12 +260,16 @@ def _alarms(
     for series, depth in batch.levels.items():
         name, queue = split_label(series)
         if name == "queue_depth" and depth >= _STUCK_JOBS and not batch.levels.get("jobs_running"):
-            found.append(Alarm("critical", "queue-stuck", f"Queue {queue} has {depth:.0f} jobs and none runs"))
+            found.append(
+                Alarm("critical", "queue-stuck", f"Queue {queue} has {depth:.0f} jobs and none runs")
+            )
     if forecast >= _BILL:
         found.append(Alarm("warning", "bill-forecast", f"At this rate 30 days cost ${forecast:,.2f}"))
     if metrics.recorder.failures > 1:
         late = metrics.recorder.failures * FLUSH_EVERY
-        found.append(Alarm("warning", "metrics-not-flushed", f"This process could not flush for {late:.0f} s"))
+        found.append(
+            Alarm("warning", "metrics-not-flushed", f"This process could not flush for {late:.0f} s")
+        )
     return found
 
 

@@ -13,6 +13,7 @@ __all__ = ["Script", "load_script", "script_name"]
 
 _NAMES: dict[str, str] = {}
 
+
 class Script:
     """One Lua script.
 

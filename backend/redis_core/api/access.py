@@ -103,9 +103,7 @@ class AdminAccess:
                 else None
             )
             if known is None:
-                raise ProblemError(
-                    401, "admin-token", "This admin token is not known.", headers=_CHALLENGE
-                )
+                raise ProblemError(401, "admin-token", "This admin token is not known.", headers=_CHALLENGE)
             return known
         known = await self._actor_of_session(request)
         if known is not None:

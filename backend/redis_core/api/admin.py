@@ -96,9 +96,7 @@ def create_admin_router(probe_source: ProbeSource, access: AdminAccess) -> APIRo
                 description="Unix seconds; zero or less counts back from now: -900 is 15 minutes ago",
             ),
         ] = -900,
-        end: Annotated[
-            int, Query(alias="to", ge=-HOURS_KEPT, le=_LATEST, description="As `from`")
-        ] = 0,
+        end: Annotated[int, Query(alias="to", ge=-HOURS_KEPT, le=_LATEST, description="As `from`")] = 0,
         step: Annotated[
             int, Query(ge=1, le=86_400, description="Seconds from one time to the next; may be raised")
         ] = 60,

@@ -99,7 +99,12 @@ def _extra(name: str, kind: str, labels: str, value: float) -> list[str]:
 
 def _values(metric: Metric, batch: Batch) -> Iterator[str]:
     values = batch.levels if metric.kind == "gauge" else batch.counters
-    found = {label: value for series, value in values.items() for name, label in [split_label(series)] if name == metric.name}
+    found = {
+        label: value
+        for series, value in values.items()
+        for name, label in [split_label(series)]
+        if name == metric.name
+    }
     if not found and not metric.label:
         found = {"": 0}
     for label, value in sorted(found.items()):

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from redis_core.api.access import AdminAccess
 from redis_core.api.admin import create_admin_router
 from redis_core.api.admin_actions import create_action_router
+from redis_core.api.admin_queues import create_queue_router
 from redis_core.api.admin_token import AdminToken, admin_tokens
 from redis_core.api.context import ClientSource, ProbeSource
 from redis_core.api.health import create_health_router
@@ -45,5 +46,6 @@ def create_router(
     router.include_router(create_health_router(probe_source, access), prefix=prefix)
     router.include_router(create_admin_router(probe_source, access), prefix=prefix)
     router.include_router(create_action_router(probe_source, access), prefix=prefix)
+    router.include_router(create_queue_router(probe_source, access), prefix=prefix)
     router.include_router(create_prometheus_router(probe_source, access))
     return router

@@ -60,7 +60,9 @@ def cost_of(days: Window | None, now: float, price: float) -> Cost:
         forecast_today=_dollars(by_day.get(today, 0) + pace * rest_of_today, price),
         forecast_month=_dollars(pace * DAY * _MONTH, price),
         days=[
-            DayCost(datetime.fromtimestamp(day, UTC).date().isoformat(), round(billed), _dollars(billed, price))
+            DayCost(
+                datetime.fromtimestamp(day, UTC).date().isoformat(), round(billed), _dollars(billed, price)
+            )
             for day, billed in sorted(by_day.items())
         ],
     )

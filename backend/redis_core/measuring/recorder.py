@@ -181,7 +181,9 @@ class Recorder:
             series: [batch.hlen(key) for key in keys] for series, keys in self._client.meter.lengths.items()
         }
 
-    def _put(self, batch: Pipeline, scale: str, begin: int, hash_scale: int, kept: int, measured: Batch) -> None:
+    def _put(
+        self, batch: Pipeline, scale: str, begin: int, hash_scale: int, kept: int, measured: Batch
+    ) -> None:
         beginning = begin // hash_scale * hash_scale
         key = metrics_key(scale, beginning)
         batch.hset(key, {f"{begin}:{self.process}": encode_batch(measured.first())})

@@ -11,7 +11,6 @@ from redis_core.errors import CodecError, QueueError
 from redis_core.keys import check_part, check_workspace_id, queue_key
 from redis_core.measuring.documents import JobFigures, JobPage, QueueFigures, QueueList
 from redis_core.queueing.engine import QueueEngine
-from redis_core.queueing.handle import errors_of
 from redis_core.queueing.job import Failure, unpack
 from redis_core.queueing.task import check_queue
 
@@ -74,7 +73,7 @@ class QueueInspection:
             running += int(await runs or 0)
             delayed += await later
             workers += await leases
-            paused = paused or (await pause) in {b"1"}
+            paused = paused or (await pause) == b"1"
             dead += await self._dead(shard, of_shard, workspace)
         first = sorted(depths, key=lambda name: -depths[name])[:_MOST_WORKSPACES]
         return QueueFigures(

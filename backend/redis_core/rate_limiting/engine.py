@@ -267,8 +267,7 @@ class Engine:
             stats.allowed += 1
             return
         stats.refused += 1
-        for request in asked:
-            self.client.meter.refused(request.key)
+        self._count_offence(asked)
         if decision.source == "cache":
             stats.refused_from_memory += 1
         elif not decision.degraded and self.remembers:
@@ -279,6 +278,10 @@ class Engine:
                     now = self.clock.monotonic()
                     if self._strikes.add(request.key, policy.name, policy.penalty, now):
                         await self._punish(request, policy.penalty.seconds)
+
+    def _count_offence(self, asked: Sequence[KeyRequest]) -> None:
+        for request in asked:
+            self.client.meter.refused(request.key)
 
     def _remember(self, asked: Sequence[KeyRequest], decision: Decision) -> None:
         now = self.clock.monotonic()

@@ -7,6 +7,7 @@ from fastapi import Request
 
 from redis_core.api.access import AdminAccess, is_loopback
 from redis_core.api.problems import ProblemError
+from redis_core.audit import Actor
 
 
 def request_from(client: tuple[str, int] | None = ("127.0.0.1", 5), **headers: str) -> Request:
@@ -34,9 +35,9 @@ def request_from(client: tuple[str, int] | None = ("127.0.0.1", 5), **headers: s
         request_from(sec_fetch_site="none"),
     ],
 )
-def test_a_caller_on_this_host_may(request_: Request) -> None:
+async def test_a_caller_on_this_host_may(request_: Request) -> None:
     assert AdminAccess("development").refusal(request_) is None
-    AdminAccess("test")(request_)
+    assert await AdminAccess("test")(request_) == Actor("local", "admin")
 
 
 @pytest.mark.parametrize(
@@ -57,9 +58,9 @@ def test_a_caller_on_this_host_may(request_: Request) -> None:
         request_from(sec_fetch_site="same-site"),
     ],
 )
-def test_everybody_else_may_not(request_: Request) -> None:
+async def test_everybody_else_may_not(request_: Request) -> None:
     with pytest.raises(ProblemError) as refused:
-        AdminAccess("development")(request_)
+        await AdminAccess("development")(request_)
     assert (refused.value.status_code, refused.value.code) == (403, "admin-not-local")
 
 
