@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Final, TypeAlias
 
@@ -78,7 +79,12 @@ _Counts: TypeAlias = dict[Family | None, _Count]
 
 
 async def key_stats(
-    client: Client, *, limit: int = 10_000, ttl_sample: int = 1_000, clock: Clock = SYSTEM_CLOCK
+    client: Client,
+    *,
+    limit: int = 10_000,
+    ttl_sample: int = 1_000,
+    clock: Clock = SYSTEM_CLOCK,
+    progress: Callable[[int], None] | None = None,
 ) -> KeyStats:
     """Count keys by family, by a SCAN that ends after `limit` keys.
 
@@ -90,6 +96,7 @@ async def key_stats(
         limit: most keys to look at, about: a page of SCAN is not cut.
         ttl_sample: most keys to ask for their expiry; the first of the scan, whose order is the hash table's.
         clock: what dates the answer.
+        progress: told how many keys were looked at.
 
     Raises:
         StoreError: the store did not answer.
@@ -102,6 +109,8 @@ async def key_stats(
         cursor, page = await client.scan(cursor, count=min(_PAGE, limit))
         for key in page:
             _count(families, total, key)
+        if progress is not None:
+            progress(min(total.keys, limit))
         await _ask_ttls(client, page[: max(ttl_sample - total.sampled, 0)], families, total)
     return KeyStats(
         time=timestamp(clock),

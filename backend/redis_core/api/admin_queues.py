@@ -74,29 +74,30 @@ def _add_looks(router: APIRouter, probe_source: ProbeSource, access: AdminAccess
         "/queues",
         summary="All queues",
         response_class=Response,
+        dependencies=[viewer],
         responses={200: described("The queues", QueueList), **_ERRORS},
     )
-    async def queues(*, actor: Actor = viewer) -> Response:
+    async def queues() -> Response:
         return json_response(await (await inspection()).queues())
 
     @router.get(
         "/queues/{queue}",
         summary="One queue",
         response_class=Response,
+        dependencies=[viewer],
         responses={200: described("The queue", QueueFigures), **_ERRORS},
     )
-    async def queue_figures(*, actor: Actor = viewer, queue: QueueName) -> Response:
+    async def queue_figures(queue: QueueName) -> Response:
         return json_response(await (await inspection()).queue(queue))
 
     @router.get(
         "/queues/{queue}/jobs",
         summary="A workspace's unfinished jobs, or its dead letters",
         response_class=Response,
+        dependencies=[viewer],
         responses={200: described("A page of jobs", JobPage), **_ERRORS},
     )
     async def jobs(
-        *,
-        actor: Actor = viewer,
         queue: QueueName,
         workspace: WorkspaceId,
         state: JobState | Literal["dead"] | None = None,
@@ -115,11 +116,10 @@ def _add_looks(router: APIRouter, probe_source: ProbeSource, access: AdminAccess
         "/queues/{queue}/jobs/{workspace}/{id}",
         summary="One job",
         response_class=Response,
+        dependencies=[viewer],
         responses={200: described("The job; `unknown` if there is none", JobFigures), **_ERRORS},
     )
     async def job(
-        *,
-        actor: Actor = viewer,
         queue: QueueName,
         workspace: Annotated[str, Path(min_length=1, max_length=64)],
         id: Annotated[str, Path(min_length=1, max_length=512)],

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import redis_core
-from redis_core.cli import doctor, health, serve
+from redis_core.cli import cache, doctor, health, limits, metrics, queue, serve, sessions, stats, token
 from redis_core.cli import env as env_command
 from redis_core.cli import worker as worker_command
 from redis_core.cli.exit_codes import EXIT_CODES_HELP, ExitCode
@@ -31,6 +31,13 @@ app.command()(health.health)
 app.command()(doctor.doctor)
 app.command()(env_command.env)
 app.command()(worker_command.worker)
+app.command()(metrics.metrics)
+app.command()(stats.stats)
+app.command()(token.token)
+app.add_typer(cache.cache)
+app.add_typer(limits.limits)
+app.add_typer(queue.queue)
+app.add_typer(sessions.sessions)
 
 
 def _print_version(wanted: bool) -> None:

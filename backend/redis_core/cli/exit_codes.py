@@ -21,6 +21,8 @@ class ExitCode(IntEnum):
     """A setting is wrong, or a port is taken."""
     STORE = 4
     """The store did not do what was asked."""
+    DECLINED = 5
+    """What it was to change was not confirmed, and nothing was changed."""
     BUG = 70
     """A mistake of this program."""
     INTERRUPTED = 130
@@ -28,6 +30,6 @@ class ExitCode(IntEnum):
 
 
 EXIT_CODES_HELP: Final = (
-    "Exit codes: 0 done, 1 not healthy, 2 wrong argument, 3 wrong setting or port taken, 4 store error, "
+    "Exit codes: 0 done, 1 not healthy, 2 wrong argument, 3 wrong setting or port taken, 4 store error, 5 not confirmed, "
     "70 a bug, 130 interrupted."
 )

@@ -22,6 +22,7 @@ from redis_core.config import Settings
 from redis_core.errors import ConfigError, StoreError
 from redis_core.gateway import GatewayToken, create_gateway, tokens_from_settings
 from redis_core.log import get_logger
+from redis_core.metrics import Metrics
 from redis_core.secret import Secret
 
 __all__ = ["gateway", "run", "up"]
@@ -60,6 +61,7 @@ async def up(
         api = sockets.enter_context(_listen(settings, "RAPTORFLOW_PORT"))
         gate = sockets.enter_context(_listen(settings, "GATEWAY_PORT")) if tokens else None
         async with _store(settings) as client:
+            client.service(Metrics).start()
             service = create_app(settings, client=client)
             if demo_app:
                 service.mount("/demo", demo_app.create_demo(client, settings))

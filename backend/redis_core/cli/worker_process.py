@@ -18,6 +18,7 @@ from redis_core.client import connect
 from redis_core.config import load_settings
 from redis_core.errors import ConfigError
 from redis_core.log import get_logger
+from redis_core.metrics import Metrics
 from redis_core.queueing.probe import probe
 from redis_core.queueing.schedule import Schedule
 from redis_core.queueing.task import Task
@@ -92,6 +93,7 @@ def run_here(options: Options) -> None:
 async def _work(options: Options, tasks: list[Task[..., Any]], schedules: list[Schedule]) -> None:
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(await connect(load_settings()))
+        client.service(Metrics).start()
         worker = Worker(
             client,
             tasks,
