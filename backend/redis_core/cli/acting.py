@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
 import typer
+from msgspec import structs
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -49,7 +50,12 @@ def asked(question: Callable[[Client], Awaitable[T]]) -> T:
 
 
 def change(
-    work: Callable[[Operations, bool], Awaitable[Done]], *, dry_run: bool, yes: bool, as_json: bool
+    work: Callable[[Operations, bool], Awaitable[Done]],
+    *,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+    even_none: bool = False,
 ) -> None:
     """Count, ask, do, and tell; the change is in the audit log as `cli:<user of this system>`.
 
@@ -58,14 +64,15 @@ def change(
         dry_run: only count.
         yes: do not ask. Without a terminal there is nobody to ask, and nothing is changed.
         as_json: tell it to a program.
+        even_none: do it although nothing was counted, where the count cannot see all.
     """
 
     async def attempt(client: Client, *, only_count: bool) -> Done:
         return await work(Operations(client, Actor(f"cli:{_user()}", "admin")), only_count)
 
     counted = asked(lambda client: attempt(client, only_count=True))
-    if dry_run or not counted.matched:
-        show_done(counted, as_json=as_json)
+    if dry_run or not (counted.matched or even_none):
+        show_done(structs.replace(counted, dry_run=dry_run), as_json=as_json)
         return
     if not yes:
         _confirm(counted, as_json=as_json)

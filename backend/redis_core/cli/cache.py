@@ -32,4 +32,5 @@ def flush(
         dry_run=dry_run,
         yes=yes,
         as_json=json,
+        even_none=True,  # processes' memory may have what the store has not
     )

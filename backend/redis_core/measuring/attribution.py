@@ -64,6 +64,8 @@ def attribute(command: Command) -> Attribution:
         return Attribution("store", "")
     workspace = workspace_of(key)
     family, _, rest = (key.partition("}:")[2] if workspace is not None else key).partition(":")
+    if workspace is None and family == "sys" and (own := f"sys-{rest.partition(':')[0]}") in _SERVICES:
+        family = own
     service = _SERVICES.get(family, "application" if rest else "store")
     if workspace is None and family in _PATTERNED:
         workspace = rest.partition("}:")[2].partition(":")[0]

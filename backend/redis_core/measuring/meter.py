@@ -51,7 +51,7 @@ class Meter:
     """
 
     __slots__ = (
-        "_batch", "_calls", "_exact", "_fastest_slow", "_owners", "_seen", "_stride", "_transport", "left", "lengths",
+        "_batch", "_calls", "_exact", "_fastest_slow", "_observed", "_owners", "_seen", "_stride", "_transport", "left", "lengths",
     )  # fmt: skip
 
     def __init__(self, transport: Transport) -> None:
@@ -64,6 +64,7 @@ class Meter:
         self._stride = 1
         self._exact = _EXACT
         self._fastest_slow = 0.0
+        self._observed = 0
         self._batch = Batch()
         self._owners: WeakKeyDictionary[object, tuple[Reading[object], dict[str, float]]] = (
             WeakKeyDictionary()
@@ -161,6 +162,7 @@ class Meter:
 
     def observe(self, name: str, seconds: float, label: str = "") -> None:
         """Add a duration to a histogram; as `count`."""
+        self._observed += 1
         self._batch.durations.setdefault(labelled(name, label), Histogram()).add(seconds)
 
     def refused(self, key: str) -> None:
@@ -188,7 +190,7 @@ class Meter:
             count for name, count in self._batch.counters.items() if not name.startswith("service_op")
         )
         refused = sum(self._batch.refused.values())
-        return (stats.commands, stats.errors, stats.connects, counted, refused, *totals)
+        return (stats.commands, stats.errors, stats.connects, counted, refused, self._observed, *totals)
 
     def take(self) -> Batch:
         """What was measured since it was last taken. Begins anew."""
