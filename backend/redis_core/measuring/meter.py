@@ -51,7 +51,7 @@ class Meter:
     """
 
     __slots__ = (
-        "_batch", "_calls", "_exact", "_fastest_slow", "_observed", "_owners", "_seen", "_stride", "_transport", "left", "lengths",
+        "_batch", "_calls", "_exact", "_fastest_slow", "_noted", "_owners", "_seen", "_stride", "_transport", "left", "lengths",
     )  # fmt: skip
 
     def __init__(self, transport: Transport) -> None:
@@ -64,7 +64,7 @@ class Meter:
         self._stride = 1
         self._exact = _EXACT
         self._fastest_slow = 0.0
-        self._observed = 0
+        self._noted = 0
         self._batch = Batch()
         self._owners: WeakKeyDictionary[object, tuple[Reading[object], dict[str, float]]] = (
             WeakKeyDictionary()
@@ -158,15 +158,17 @@ class Meter:
             label: its label's value.
             by: how much.
         """
+        self._noted += 1
         _count(self._batch.counters, labelled(name, label), by)
 
     def observe(self, name: str, seconds: float, label: str = "") -> None:
         """Add a duration to a histogram; as `count`."""
-        self._observed += 1
+        self._noted += 1
         self._batch.durations.setdefault(labelled(name, label), Histogram()).add(seconds)
 
     def refused(self, key: str) -> None:
         """Count a refusal of a rate limit by the limit's key."""
+        self._noted += 1
         known = self._batch.refused
         name = key if key in known or len(known) < _MOST_NAMES else OTHER
         known[name] = known.get(name, 0) + 1
@@ -186,11 +188,7 @@ class Meter:
         """Figures that change when anything happened; for telling a process at rest. Budget: nothing."""
         stats = self._transport.stats
         totals = [sum(read(owner).values()) for owner, (read, _) in list(self._owners.items())]
-        counted = sum(
-            count for name, count in self._batch.counters.items() if not name.startswith("service_op")
-        )
-        refused = sum(self._batch.refused.values())
-        return (stats.commands, stats.errors, stats.connects, counted, refused, self._observed, *totals)
+        return (stats.commands, stats.errors, stats.connects, self._noted, *totals)
 
     def take(self) -> Batch:
         """What was measured since it was last taken. Begins anew."""

@@ -102,14 +102,21 @@ async def test_revoking_sessions(memory: Client, http: httpx.AsyncClient) -> Non
     assert (await last_entry(http))["target"] == "acme:u1:*"
 
 
-async def test_jobs_are_inspected_retried_cancelled_and_deleted(memory: Client, http: httpx.AsyncClient) -> None:
+async def test_jobs_are_inspected_retried_cancelled_and_deleted(
+    memory: Client, http: httpx.AsyncClient
+) -> None:
     queue = memory.workspace("acme").queue
     await queue.enqueue_many([bad.call(n) for n in range(3)])
     await Worker(memory, [good, bad], queues=["agents"]).drain()
     waiting = await queue.enqueue_many([good.call(n) for n in range(4)])
     await queue.enqueue(good, 9, delay=60)
     (figures,) = (await get(http, "/queues"))["queues"]
-    assert (figures["queue"], figures["unfinished"], figures["delayed"], figures["dead"]) == ("agents", 5, 1, 3)
+    assert (figures["queue"], figures["unfinished"], figures["delayed"], figures["dead"]) == (
+        "agents",
+        5,
+        1,
+        3,
+    )
     page = (await get(http, "/queues/agents/jobs", workspace="acme"))["jobs"]
     assert sorted(job["state"] for job in page) == ["delayed", *["waiting"] * 4]
     assert {job["task"] for job in page} == {good.name}
@@ -118,7 +125,9 @@ async def test_jobs_are_inspected_retried_cancelled_and_deleted(memory: Client, 
     assert dead[0]["errors"][-1].startswith("ValueError: no")
     assert (await get(http, "/queues/agents/jobs", workspace="other"))["jobs"] == []
 
-    assert (await post(http, "/queues/agents/cancel", workspace="acme", state="waiting", dry_run=True))["matched"] == 4
+    assert (await post(http, "/queues/agents/cancel", workspace="acme", state="waiting", dry_run=True))[
+        "matched"
+    ] == 4
     done = await post(http, "/queues/agents/cancel", workspace="acme", ids=[waiting[0].id, "unknown"])
     assert (done["matched"], done["changed"]) == (1, 1)
     assert (await get(http, f"/queues/agents/jobs/acme/{waiting[0].id}"))["state"] == "cancelled"
@@ -149,7 +158,11 @@ async def test_pausing_and_resuming(memory: Client, http: httpx.AsyncClient) -> 
     assert (await get(http, "/queues/agents"))["paused"] is False
     await post(http, "/queues/agents/pause", workspace="acme")
     entry = await last_entry(http)
-    assert (entry["action"], entry["target"], entry["after"]["paused"]) == ("queue.pause", "agents:acme", True)
+    assert (entry["action"], entry["target"], entry["after"]["paused"]) == (
+        "queue.pause",
+        "agents:acme",
+        True,
+    )
 
 
 async def test_the_audit_log_is_paged(http: httpx.AsyncClient) -> None:
@@ -179,7 +192,9 @@ async def test_the_audit_log_is_paged(http: httpx.AsyncClient) -> None:
 async def test_a_body_that_is_wrong_changes_nothing(
     http: httpx.AsyncClient, content: bytes, media_type: str, status: int
 ) -> None:
-    answer = await http.post("/api/v1/admin/cache/flush", content=content, headers={"content-type": media_type})
+    answer = await http.post(
+        "/api/v1/admin/cache/flush", content=content, headers={"content-type": media_type}
+    )
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert (await get(http, "/audit"))["entries"] == []

@@ -22,7 +22,9 @@ def test_several_tokens_are_valid_at_once() -> None:
     assert actor_of_token(tokens, hash_of("one")) is None
 
 
-@pytest.mark.parametrize("text", ["x", "a:admin", f"a:root:{'0' * 64}", f"a:admin:{'0' * 63}", f"A:admin:{'0' * 64}", ","])
+@pytest.mark.parametrize(
+    "text", ["x", "a:admin", f"a:root:{'0' * 64}", f"a:admin:{'0' * 63}", f"A:admin:{'0' * 64}", ","]
+)
 def test_an_entry_that_is_wrong_stops_the_service_and_is_not_shown(text: str) -> None:
     with pytest.raises(ConfigError, match="ADMIN_TOKENS") as refused:
         admin_tokens(load_settings(mock_redis=True, admin_tokens=text))
@@ -40,7 +42,13 @@ async def test_a_token_opens_the_routes_from_anywhere_even_in_production(memory:
 
 @pytest.mark.parametrize(
     "headers",
-    [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eDp5"}, {"Authorization": "Bearer"}, {"Authorization": ""}],
+    [
+        {},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": "Basic eDp5"},
+        {"Authorization": "Bearer"},
+        {"Authorization": ""},
+    ],
 )
 async def test_who_shows_none_or_another_is_asked_for_one(memory: Client, headers: dict[str, str]) -> None:
     async with asking(service(memory), "127.0.0.1") as http:
@@ -83,9 +91,10 @@ async def test_each_change_needs_its_role(memory: Client, path: str, least: str)
 async def test_a_role_in_a_session_opens_the_routes_but_not_for_another_sites_page(memory: Client) -> None:
     from redis_core.api.session_cookie import SessionCookie
     from redis_core.api.session_middleware import SessionMiddleware
-    from redis_core.session import PepperRing, Sessions
+    from redis_core.session import Sessions
 
-    sessions = Sessions(memory, PepperRing.parse("a:" + "p" * 40))
+    settings = load_settings(mock_redis=True, session_peppers="a:" + "p" * 40)
+    sessions = Sessions.from_settings(memory, settings)
     _, member = await sessions.create("u1", "acme", {"name": "x"})
     _, operator = await sessions.create("u2", "acme", {"admin_role": "operator"})
     app = service(memory)
@@ -101,7 +110,9 @@ async def test_a_role_in_a_session_opens_the_routes_but_not_for_another_sites_pa
             (operator, {"Origin": "https://evil.example"}, 403),
         ):
             answer = await http.post(
-                "/api/v1/admin/cache/flush", json={"workspace": "acme"}, headers={**headers, "Cookie": f"{name}={token}"}
+                "/api/v1/admin/cache/flush",
+                json={"workspace": "acme"},
+                headers={**headers, "Cookie": f"{name}={token}"},
             )
             assert answer.status_code == status, (headers, answer.text)
     entries = await memory.xrevrange("sys:audit")

@@ -29,7 +29,9 @@ def test_a_percentile_is_at_most_five_percent_off(seconds: list[float], share: f
 
 
 @given(durations, durations)
-def test_histograms_that_are_added_up_are_the_histogram_of_all(first: list[float], second: list[float]) -> None:
+def test_histograms_that_are_added_up_are_the_histogram_of_all(
+    first: list[float], second: list[float]
+) -> None:
     parts = (Histogram(), Histogram(), Histogram())
     for each in first:
         parts[0].add(each)

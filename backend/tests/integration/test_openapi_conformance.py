@@ -1,0 +1,50 @@
+"""Whatever is asked of the service: no 5xx, and no answer that its OpenAPI document does not have; with a token and without."""
+
+from __future__ import annotations
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from redis_core.client import Client
+from redis_core.transport.memory import MockRedisClient
+from tests.admin_world import bearer, service
+
+_CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+_SHORT = settings(
+    max_examples=5,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.mark.parametrize("role", ["admin", "viewer", None])
+def test_every_answer_is_documented_and_none_is_a_failure_of_ours(role: str | None) -> None:
+    api = schemathesis.openapi.from_asgi("/openapi.json", service(Client(MockRedisClient())))
+    headers = {} if role is None else bearer(role)
+    statuses: set[int] = set()
+    operations = [found.ok() for found in api.get_all_operations()]
+    assert len(operations) > 20
+
+    for operation in operations:
+
+        @_SHORT
+        @given(case=operation.as_strategy())
+        def ask(case: schemathesis.Case) -> None:
+            response = case.call_and_validate(headers=headers, checks=_CHECKS)
+            if role is None and not case.path.endswith("/health/redis"):
+                assert response.status_code in {401, 404, 422}, (case.path, response.status_code)
+            statuses.add(response.status_code)
+
+        ask()
+    assert (200 in statuses)
+    assert (role is None or 422 in statuses)
