@@ -222,15 +222,13 @@ class Client(Commands):
         meter.left -= 1
         if meter.left < 0:
             return await self._measured(batch, self._unmeasured)
-        # As below, one frame less: most calls end here.
-        self._retries.deposit()
+        # As `_unmeasured`, one frame less: most calls of a busy process end here.
         try:
             return await self.transport.execute(batch, timeout=self._timeout)
         except StoreError as error:
             return await self._retried(batch, error)
 
     async def _unmeasured(self, batch: Sequence[Command]) -> list[Reply]:
-        self._retries.deposit()
         try:
             return await self.transport.execute(batch, timeout=self._timeout)
         except StoreError as error:
@@ -256,6 +254,8 @@ class Client(Commands):
     ) -> list[Reply]:
         """Send a batch and tell the meter how that went."""
         weight = self.meter.begin()
+        # For all calls that this one stands for at once: the others pay for neither.
+        self._retries.deposit(weight)
         replies: list[Reply] | None = None
         started = time.perf_counter()
         try:

@@ -57,10 +57,14 @@ class RetryBudget:
         self._tokens = self.CAPACITY
         self._random = random.Random()  # noqa: S311 - jitter is no secret
 
-    def deposit(self) -> None:
-        """Count a call."""
+    def deposit(self, calls: int = 1) -> None:
+        """Count calls.
+
+        Args:
+            calls: how many.
+        """
         if self._tokens < self.CAPACITY:
-            self._tokens += self.DEPOSIT
+            self._tokens = min(self._tokens + self.DEPOSIT * calls, self.CAPACITY)
 
     def withdraw(self) -> bool:
         """Take a retry, if there is one left."""

@@ -1,7 +1,7 @@
 """Counting, in the client: exact where it costs nothing, sampled where it would.
 
 How many calls there were is exact. How long they took, whose they were and what they are billed is measured of each of the first 1,000 calls
-between two flushes and of every 32nd after that, which then counts as 32. So a quiet process is measured whole, and a busy one
+between two flushes and of every 128th after that, which then counts as 128. So a quiet process is measured whole, and a busy one
 pays for one subtraction and one comparison a call.
 
 Services keep running totals of their own and are asked for them when the metrics are flushed.
@@ -30,7 +30,7 @@ O = TypeVar("O")  # noqa: E741 - an owner
 
 _EXACT: Final = 1_000
 """Calls that are all measured after a flush."""
-_STRIDE: Final = 32
+_STRIDE: Final = 128
 _MOST_NAMES: Final = 1_000
 """Tenants and offenders that are told apart between two flushes; what comes after is `other`."""
 _MOST_SLOW: Final = 20
