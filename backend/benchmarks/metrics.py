@@ -89,7 +89,9 @@ async def commands() -> list[Row]:
     rest, busy_commands = found
     return [
         Row("commands per process and hour at rest", rest, "commands", "limit", 0, 1.0, 1.0, rest == 0),
-        row("commands per process and hour when busy", busy_commands, "commands", "limit", MOST_BUSY, target=1),
+        row(
+            "commands per process and hour when busy", busy_commands, "commands", "limit", MOST_BUSY, target=1
+        ),
     ]
 
 

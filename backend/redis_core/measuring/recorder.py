@@ -77,7 +77,7 @@ class Recorder:
         self._lengths: dict[str, float] = {}
         self._lengths_due = 0.0
         self._expiring: set[str] = set()
-        self._at_rest: tuple[float, ...] | None = client.meter.activity()
+        self._at_rest = None if client.stats.commands else client.meter.activity()
         self._flushing = asyncio.Lock()
 
     def _begin(self, scale: int) -> int:

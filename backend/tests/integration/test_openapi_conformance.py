@@ -46,5 +46,5 @@ def test_every_answer_is_documented_and_none_is_a_failure_of_ours(role: str | No
             statuses.add(response.status_code)
 
         ask()
-    assert (200 in statuses)
-    assert (role is None or 422 in statuses)
+    assert 200 in statuses
+    assert role is None or 422 in statuses
