@@ -256,7 +256,7 @@ class Client(Commands):
         weight = self.meter.begin()
         # For all calls that this one stands for at once: the others pay for neither.
         self._retries.deposit(weight)
-        replies: list[Reply] | None = None
+        replies: list[Reply] = []
         started = time.perf_counter()
         try:
             replies = await send(batch)

@@ -89,14 +89,12 @@ class Meter:
         self.left -= 1
         return self.begin() if self.left < 0 else 0
 
-    def end(
-        self, batch: Sequence[Command], replies: Sequence[Reply] | None, seconds: float, weight: int
-    ) -> None:
+    def end(self, batch: Sequence[Command], replies: Sequence[Reply], seconds: float, weight: int) -> None:
         """A measured call is over.
 
         Args:
             batch: its commands.
-            replies: to them; None if there were none.
+            replies: to them; empty if there were none.
             seconds: how long it took.
             weight: for how many calls it stands.
         """
@@ -114,7 +112,7 @@ class Meter:
                 usage = self._usage(whose.workspace)
                 usage.commands += weight
                 usage.billed += weight * price
-                usage.bytes += weight * size_of(command, replies[place] if replies is not None else None)
+                usage.bytes += weight * size_of(command, replies[place] if replies else None)
         _count(counts, labelled("service_operations_total", service), weight)
         if extra:
             # The commands themselves are counted by the transport.

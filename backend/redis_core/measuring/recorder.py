@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Final
 
 from redis_core.clock import SYSTEM_CLOCK, Clock
@@ -22,7 +23,7 @@ from redis_core.measuring.batch import Batch, encode_batch
 
 if TYPE_CHECKING:
     from redis_core.client import Client
-    from redis_core.pipeline import Pending, Pipeline
+    from redis_core.pipeline import Pipeline
 
 __all__ = ["DAY", "FLUSH_EVERY", "HOUR", "HOURS_KEPT", "MINUTE", "MINUTES_KEPT", "Recorder"]
 
@@ -173,7 +174,7 @@ class Recorder:
         due = last or self._clock.now() >= self._hour_due
         return {begin: batch for begin, batch in self._of_hours.items() if due or begin < present}
 
-    def _ask_lengths(self, batch: Pipeline) -> dict[str, list[Pending[int]]]:
+    def _ask_lengths(self, batch: Pipeline) -> dict[str, list[Awaitable[int]]]:
         if self._clock.now() < self._lengths_due:
             return {}
         self._lengths_due = self._clock.now() + MINUTE

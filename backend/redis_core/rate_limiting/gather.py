@@ -136,7 +136,7 @@ class Gather:
         batch = (command,)
         weight = self._meter.tick()
         started = time.perf_counter() if weight else 0.0
-        replies: list[Reply] | None = None
+        replies: list[Reply] = []
         try:
             replies = await self._transport.execute(batch, timeout=self._timeout)
         finally:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -32,14 +35,14 @@ def test_every_answer_is_documented_and_none_is_a_failure_of_ours(role: str | No
     api = schemathesis.openapi.from_asgi("/openapi.json", service(Client(MockRedisClient())))
     headers = {} if role is None else bearer(role)
     statuses: set[int] = set()
-    operations = [found.ok() for found in api.get_all_operations()]
+    operations = [found.ok() for found in api.get_all_operations() if isinstance(found, Ok)]
     assert len(operations) > 20
 
     for operation in operations:
 
         @_SHORT
         @given(case=operation.as_strategy())
-        def ask(case: schemathesis.Case) -> None:
+        def ask(case: schemathesis.Case[Any]) -> None:
             response = case.call_and_validate(headers=headers, checks=_CHECKS)
             if role is None and not case.path.endswith("/health/redis"):
                 assert response.status_code in {401, 404, 422}, (case.path, response.status_code)

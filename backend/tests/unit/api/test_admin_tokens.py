@@ -91,14 +91,14 @@ async def test_each_change_needs_its_role(memory: Client, path: str, least: str)
 async def test_a_role_in_a_session_opens_the_routes_but_not_for_another_sites_page(memory: Client) -> None:
     from redis_core.api.session_cookie import SessionCookie
     from redis_core.api.session_middleware import SessionMiddleware
-    from redis_core.session import Sessions
+    from redis_core.session import SessionData, Sessions
 
     settings = load_settings(mock_redis=True, session_peppers="a:" + "p" * 40)
     sessions = Sessions.from_settings(memory, settings)
     _, member = await sessions.create("u1", "acme", {"name": "x"})
     _, operator = await sessions.create("u2", "acme", {"admin_role": "operator"})
     app = service(memory)
-    app.add_middleware(SessionMiddleware, sessions=sessions, cookie=SessionCookie())
+    app.add_middleware(SessionMiddleware[SessionData], sessions=sessions, cookie=SessionCookie())
     name = SessionCookie().name
     async with asking(app) as http:
         for token, headers, status in (

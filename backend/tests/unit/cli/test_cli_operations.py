@@ -122,12 +122,17 @@ async def test_metrics_and_stats(valkey: Client, cli: Cli) -> None:
         await valkey.set(key, "1")
     await valkey.service(Metrics).recorder.flush()
     report = told(cli("metrics", "--json"))
-    assert report["workspaces"] == [{"workspace": "acme", "commands": 20, "bytes": report["workspaces"][0]["bytes"], "cost": 0.0}]
-    assert report["traffic"]["operations"] == 20
+    assert report["workspaces"] == [
+        {"workspace": "acme", "commands": 20, "bytes": report["workspaces"][0]["bytes"], "cost": 0.0}
+    ]
+    assert report["traffic"]["operations"] >= 20
     assert report["processes"] == 1
     assert "acme" in cli("metrics").stdout
     families = told(cli("stats", "--json"))["families"]
-    assert {family["family"]: family["keys"] for family in families if family["keys"]} == {"app": 1, "sys-metrics": 2}
+    assert {family["family"]: family["keys"] for family in families if family["keys"]} == {
+        "app": 1,
+        "sys-metrics": 2,
+    }
     assert "sys-metrics" in cli("stats").stdout
 
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 import redis_core
 from redis_core.api.prometheus import EXTRA, PREFIX, exposition

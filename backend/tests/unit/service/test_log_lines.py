@@ -40,7 +40,11 @@ async def test_hits_and_misses_are_told_as_the_manual_says(memory: Client, lines
     await cache.set(PROFILES, "1", {"n": 1})
     assert await cache.get(PROFILES, "1") == {"n": 1}
     found = [json.loads(line) for line in lines.getvalue().splitlines()]
-    events = [(line["event"], line["workspace"], line["region"]) for line in found if line["event"].startswith("Redis ")]
+    events = [
+        (line["event"], line["workspace"], line["region"])
+        for line in found
+        if line["event"].startswith("Redis ")
+    ]
     assert events == [("Redis MISS", "acme", "profile"), ("Redis HIT", "acme", "profile")]
 
 
@@ -56,10 +60,19 @@ async def test_no_line_shows_a_token_of_a_session_or_of_an_admin(memory: Client,
         await http.get("/api/v1/admin/whoami", headers=bearer("admin"))
         await http.get("/api/v1/admin/whoami", headers={"Authorization": "Bearer some-other-token"})
         await http.post("/api/v1/admin/cache/flush", headers=bearer("admin"), json={"workspace": "acme"})
-    logging.getLogger("other").info("asked", extra={"authorization": f"Bearer {TOKENS['admin']}", "session_token": token})
+    logging.getLogger("other").info(
+        "asked", extra={"authorization": f"Bearer {TOKENS['admin']}", "session_token": token}
+    )
     logging.getLogger("other").info("Authorization: Bearer %s", TOKENS["admin"])
     text = lines.getvalue()
     assert "changed by an operator" in text
     assert "revoked" in text
-    for secret in (token, session.token.mac, "some-other-token", "forged-", TOKENS["admin"], hash_of(TOKENS["admin"])):
+    for secret in (
+        token,
+        session.token.mac,
+        "some-other-token",
+        "forged-",
+        TOKENS["admin"],
+        hash_of(TOKENS["admin"]),
+    ):
         assert secret not in text, secret
