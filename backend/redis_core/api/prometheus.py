@@ -24,7 +24,7 @@ __all__ = ["EXTRA", "PREFIX", "create_prometheus_router", "exposition"]
 
 PREFIX: Final = "redis_core_"
 EXTRA: Final = {
-    "up": "1 if the store answered the last call, 0 if not",
+    "up": "0 if the store did not take the last flush, else 1",
     "cost_dollars_total": "What the billed commands cost, in US dollars",
     "info": "1; its labels tell the library's version and the store's mode",
 }
