@@ -13,6 +13,7 @@ __all__ = ["Attribution", "attribute", "billed", "size_of"]
 
 _SCRIPT_CALLS: Final = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO"})
 _FIRST_KEY_OF_SCRIPT: Final = 3
+_STREAM_READS: Final = frozenset({"XREAD", "XREADGROUP"})
 _SERVICES: Final[Mapping[str, str]] = {
     # A family's owner is who writes it; nobody's keys are the application's.
     family.name: "application" if family.owner == "the application" else family.owner
@@ -57,6 +58,8 @@ class Attribution(NamedTuple):
 def attribute(command: Command) -> Attribution:
     """Whose a command is, by its first key."""
     place = _FIRST_KEY_OF_SCRIPT if command[0] in _SCRIPT_CALLS else 1
+    if command[0] in _STREAM_READS and "STREAMS" in command:
+        place = command.index("STREAMS") + 1
     key = command[place] if len(command) > place else None
     if isinstance(key, bytes):
         key = key.decode("utf-8", "replace")

@@ -97,6 +97,7 @@ WS = "ws:{acme}:"
         (("EVALSHA", "0" * 40, 1, f"{WS}session:x"), "session", "acme"),
         (("GET", "sys:metrics:minutes:0"), "metrics", ""),
         (("GET", "nobodys:key"), "application", ""),
+        (("XREAD", "BLOCK", 5, "STREAMS", "sys:cache-bus", "$"), "redis_core", ""),
         (("PING",), "store", ""),
         (("SCAN", 0), "store", ""),
     ],
