@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, cast
 from redis_core.commands import Commands, Key, scan_iter, wrong_shape
 from redis_core.errors import CredentialsRejected, NoScript, StoreError, StoreUnavailable
 from redis_core.keys import cache_address, is_rate_key
-from redis_core.measuring.meter import Meter
 from redis_core.pipeline import Pipeline, Transaction
 from redis_core.retry import RetryBudget, may_repeat
 from redis_core.script import Script
@@ -62,6 +61,8 @@ class Client(Commands):
     def __init__(
         self, transport: Transport, settings: Settings | None = None, *, timeout: float | None = None
     ) -> None:
+        from redis_core.measuring.meter import Meter  # noqa: PLC0415 - msgspec, which `import redis_core` need not load
+
         self.transport = transport
         self.meter = Meter(transport)
         """What the metrics are counted with."""
