@@ -95,12 +95,10 @@ class Client(Commands):
 
     def within(self, seconds: float) -> Client:
         """This client with another deadline: `await redis.within(0.05).get(key)`."""
-        view = Client(self.transport, self._settings, timeout=seconds)
-        view.meter = self.meter
-        view._retries = self._retries
-        view._services = self._services
-        view._workspaces = self._workspaces
-        view.secrets = self.secrets
+        # It shares everything else: the services, the retry budget, what is measured.
+        view = object.__new__(Client)
+        vars(view).update(vars(self))
+        view._timeout = seconds
         return view
 
     def service(self, kind: Callable[[Client], S]) -> S:
