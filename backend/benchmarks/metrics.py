@@ -59,11 +59,11 @@ async def overhead(quick: bool) -> list[Row]:
             client.service(Metrics).start()  # flushes once per 10 s, as in production
             key = client.workspace("acme").keys.key("app", "x")
             await client.set(key, b"x" * 64)
-            each = 50 if quick else 200
+            each = 200
 
             counted = partial(callers, partial(client.get, key), concurrent=CALLERS, each=each)
             plain = partial(callers, partial(bare.get, key), concurrent=CALLERS, each=each)
-            ours, theirs = await compare(counted, plain, rounds=5 if quick else 60)
+            ours, theirs = await compare(counted, plain, rounds=25 if quick else 60)
     return [
         row("get concurrent with metrics", ours.cpu_us, "us CPU/op", "without", theirs.cpu_us, target=None),
         row("overhead", ours.cpu_us / theirs.cpu_us, "ratio", "limit", MOST_OVERHEAD, target=1),
