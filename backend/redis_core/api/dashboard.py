@@ -5,14 +5,13 @@ The page itself is no secret and needs no credential; every figure and action be
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.responses import PlainTextResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Scope
 
 import redis_core
 
@@ -22,17 +21,9 @@ PATH: Final = "/admin/performance"
 """Where the service mounts it."""
 
 BUILT: Final = Path(redis_core.__file__).parent / "static" / "dashboard"
-_POLICY: Final = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' data:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'self'",
-        "frame-ancestors 'none'",
-    )
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 _HEADERS: Final = {
     "Content-Security-Policy": _POLICY,
@@ -43,30 +34,31 @@ _HEADERS: Final = {
 }
 
 
-def create_dashboard(built: Path = BUILT) -> Starlette:
+def create_dashboard(built: Path = BUILT) -> ASGIApp:
     """The pages, to be mounted under any prefix.
 
     Args:
         built: the folder that the front end's build has filled.
     """
+    return _Pages(directory=built, html=True, check_dir=False)
 
-    async def index(_request: Request) -> Response:
-        page = built / "index.html"
-        if not page.is_file():
-            return PlainTextResponse(
+
+class _Pages(StaticFiles):
+    """The built files with the policy, and a word where they are not built."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        if path == "." and not self._built():
+            response: Response = PlainTextResponse(
                 "The dashboard is not built. In the repository: make frontend. An installed package has it.\n",
-                status_code=503,
-                headers=_HEADERS,
+                status_code=HTTPStatus.SERVICE_UNAVAILABLE,
             )
-        return FileResponse(page, headers={**_HEADERS, "Cache-Control": "no-cache"})
-
-    async def file(request: Request) -> Response:
-        wanted = (built / request.path_params["path"]).resolve()
-        if not wanted.is_relative_to(built.resolve()) or not wanted.is_file():
-            raise HTTPException(404)
+        else:
+            response = await super().get_response(path, scope)
         # Names of assets carry a hash of what is in them.
-        lasting = wanted.parent.name == "assets"
-        caching = "public, max-age=31536000, immutable" if lasting else "no-cache"
-        return FileResponse(wanted, headers={**_HEADERS, "Cache-Control": caching})
+        lasting = path.startswith("assets/") and response.status_code == HTTPStatus.OK
+        response.headers.update(_HEADERS)
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable" if lasting else "no-cache"
+        return response
 
-    return Starlette(routes=[Route("/", index), Route("/{path:path}", file)])
+    def _built(self) -> bool:
+        return Path(str(self.directory), "index.html").is_file()
