@@ -53,6 +53,8 @@ __all__ = [
 
 R = TypeVar("R")
 
+_LONGEST_DELAY = 3650 * 86_400
+_LEAST_WEIGHT, _MOST_WEIGHT = 0.01, 100
 _IDEMPOTENT = 86_400_000
 """Milliseconds an idempotency key is remembered at least, after its job is over."""
 
@@ -227,20 +229,29 @@ class Queue:
 
     async def limit(self, queue: str, *, running: int | None = None, weight: float = 1.0) -> None:
         """Set how many of this workspace's jobs may run at once, and its share beside others. Budget: about 8 commands."""
-        if weight <= 0 or (running is not None and running < 1):
-            raise InvalidJob("a weight must be above 0 and a limit at least 1; `pause` stops a workspace")
+        # Not `<`: a weight that is no number would pass, and stop the queue.
+        if not _LEAST_WEIGHT <= weight <= _MOST_WEIGHT or (running is not None and running < 1):
+            raise InvalidJob(
+                f"a weight must be {_LEAST_WEIGHT} to {_MOST_WEIGHT} and a limit at least 1; `pause` stops a workspace"
+            )
         shard = self._engine.shard(check_queue(queue), self._workspace)
         await shard.limit("workspace", self._workspace, "limit", running, weight)
 
     async def depth(self, queue: str) -> int:
-        """How many unfinished jobs the workspace has. Budget: 1 command."""
+        """How many unfinished jobs the workspace has; one that was cancelled counts until its turn comes. Budget: 1 command."""
         shard = self._engine.shard(check_queue(queue), self._workspace)
         return int(await self._client.hget(queue_key("queue-depth", shard.name), self._workspace) or 0)
 
     # --- what handles need ---
 
     def shard_of(self, job: JobHandle[Any]) -> Shard:
-        """The shard that has a job."""
+        """The shard that has a job.
+
+        Raises:
+            InvalidJob: the job is another workspace's.
+        """
+        if job.field != f"{self._workspace}:{job.id}":
+            raise InvalidJob(f"job {job.id} is not of workspace {self._workspace}")
         return self._engine.shard(job.shard.partition("#")[0], self._workspace)
 
     async def raw_result(self, job: JobHandle[Any], timeout: float | None) -> bytes:
@@ -277,8 +288,8 @@ class Queue:
         parents: str,
         meta: dict[str, str | int] | None,
     ) -> EnqueueRow:
-        if delay < 0:
-            raise InvalidJob(f"delay {delay} must not be negative")
+        if not 0 <= delay <= _LONGEST_DELAY:
+            raise InvalidJob(f"delay {delay} must be 0 to {_LONGEST_DELAY} seconds, which is ten years")
         level = level_of(priority)
         if unique:
             check_part(unique)
@@ -304,7 +315,7 @@ class Queue:
                 raise InvalidJob(
                     f"job {parent.id} of {parent.shard} cannot be waited for in {shard.name}: same queue and workspace only"
                 )
-        return "".join(f"{parent.id}\n" for parent in parents)
+        return "".join(f"{name}\n" for name in dict.fromkeys(parent.id for parent in parents))
 
     def _handle(self, task: Task[..., R], shard: Shard, id: str, refused: Refusal | None) -> JobHandle[R]:
         if refused == "full":

@@ -22,6 +22,10 @@ call('SET', result_key(field), ARGV[3], 'PX', ARGV[4])
 call('PEXPIRE', job_key(field), ARGV[4])
 over({field}, {false}, {unique}, ARGV[4])
 -- Its name still waits in a list: an empty payload keeps it from running, and from being taken in anew, until it comes up.
-if placed == 0 then call('HSET', JOBS, field, '') end
+-- It counts among the unfinished until then, or names without number could be left behind.
+if placed == 0 then
+  call('HSET', JOBS, field, '')
+  count(DEPTH, ws, 1)
+end
 write_counts()
 return 1

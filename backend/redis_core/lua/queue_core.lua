@@ -2,6 +2,7 @@
 --
 -- KEYS  1 queue-jobs:{<queue>}; the names of all others are made from its hash tag, so they share its slot
 -- ARGV  1 now in ms, 0 for the store's own time, - where none is needed; the others are the script's
+-- Reply and cost are told by the script that follows.
 --
 -- A job is named by its field `<workspace>:<id>`. It is in exactly one place: a waiting list, queue-later, queue-blocked,
 -- queue-held or the hash of the worker that runs it; its payload is in queue-jobs until it is over. A payload is
@@ -61,16 +62,6 @@ local function push(ws, level, ids, front)
   return true
 end
 
--- As push, of one job whose payload tells its level; false if the job is gone.
-local function push_job(field, payload, front)
-  payload = payload or call('HGET', JOBS, field)
-  if payload == '' then call('HDEL', JOBS, field) end
-  if not payload or payload == '' then return false end
-  local ws, id = split(field)
-  push(ws, sub(payload, 1, 1), {id}, front)
-  return true
-end
-
 -- Changes of counters, written once at the end of a script.
 local changes = {[RUNNING] = {}, [DEPTH] = {}}
 local function count(hash, name, by) changes[hash][name] = (changes[hash][name] or 0) + by end
@@ -80,6 +71,31 @@ local function write_counts()
     for name, by in pairs(names) do
       if by ~= 0 and call('HINCRBY', hash, name, by) <= 0 then call('HDEL', hash, name) end
     end
+  end
+end
+
+-- The name of a job that was cancelled came up, and is gone with this.
+local function drop_name(field)
+  call('HDEL', JOBS, field)
+  count(DEPTH, (split(field)), -1)
+end
+
+-- As push, of one job whose payload tells its level; false if the job is gone.
+local function push_job(field, payload, front)
+  payload = payload or call('HGET', JOBS, field)
+  if payload == '' then drop_name(field) end
+  if not payload or payload == '' then return false end
+  local ws, id = split(field)
+  push(ws, sub(payload, 1, 1), {id}, front)
+  return true
+end
+
+-- A workspace that was parked may have more again; it returns where it was, whatever it did meanwhile.
+local function unpark(ws)
+  local score = call('HGET', PARKED, ws)
+  if score then
+    call('HDEL', PARKED, ws)
+    call('ZADD', RING, 'GT', max(tonumber(score), tonumber(virtual_time())), ws)
   end
 end
 
@@ -104,12 +120,15 @@ local function over(fields, succeeded, uniques, ttl)
   while at <= #fields do
     local upto = min(at + 999, #fields)
     local after = call('HMGET', AFTER, unpack(fields, at, upto))
+    local tried = call('HMGET', TRIES, unpack(fields, at, upto))
     call('HDEL', JOBS, unpack(fields, at, upto))
     call('HDEL', TRIES, unpack(fields, at, upto))
     for i = at, upto do
       local field = fields[i]
       local ws, id = split(field)
       count(DEPTH, ws, -1)
+      -- It may have a hash that its last run knew nothing of: of runs before, or of a signal.
+      if tried[i - at + 1] then call('PEXPIRE', job_key(field), ttl, 'NX') end
       if uniques[i] ~= '' then
         local name = ws .. ':' .. uniques[i]
         if call('HGET', UNIQUE, name) == id then call('HDEL', UNIQUE, name) end

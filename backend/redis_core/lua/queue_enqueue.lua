@@ -33,7 +33,10 @@ for i, field in ipairs(fields) do
     for parent in string.gmatch(parents, '[^\n]+') do
       local name = ws .. ':' .. parent
       local payload = seen[parent] and 'new' or call('HGET', JOBS, name)
-      if payload and payload ~= '' then
+      if missing[name] then
+        -- Named twice.
+      elseif payload and payload ~= '' then
+        missing[name] = true
         missing[#missing + 1] = name
       else
         local result = call('GET', result_key(name))

@@ -21,13 +21,6 @@ local function keep(hash, marker)
   if value == ',,' then call('HDEL', hash, name) else call('HSET', hash, name, value) end
   note(marker, call('EXISTS', hash) == 1 and '1' or '')
 end
-local function unpark(ws)
-  local score = call('HGET', PARKED, ws)
-  if score then
-    call('HDEL', PARKED, ws)
-    join(ws, max(tonumber(score), tonumber(virtual_time())))
-  end
-end
 if what == 'queue' then
   if how == 'limit' then note('c', most) else note('p', how == 'pause' and '1' or '') end
 elseif what == 'default' then
@@ -44,4 +37,5 @@ else
   for i = #held, 1, -1 do push_job(held[i], nil, true) end
 end
 ring()
+write_counts()
 return 1

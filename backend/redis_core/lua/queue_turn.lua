@@ -3,24 +3,33 @@
 --
 -- KEYS  1 queue-jobs:{<queue>}
 -- ARGV  1 now in ms or 0   2 worker   3 lease in ms   4 jobs it can take   5 flags: o it owns jobs, b tell cancellations,
---       s it listens by subscription, u a reply was lost: what is not named here was never begun, x it stops
+--       s it listens by subscription, u a reply was lost: what is not named here was never begun, e it needs no
+--       lease while it has no jobs, x it stops
 --       6 deaths of workers after which a job is buried   7 ms a dead letter is kept   8 ms the result of one is kept
+--       9 how often a reply was lost: a turn that the worker sent before the last time comes too late, and does nothing
 --       then for each job that it is done with 8 words: field, run, kind, 1 if it has a hash, unique key, number, text, text
 --         d done: ttl, result or ''      c cancelled: ttl, result      x dead: ttl, error, result
 --         r failed, again later: ms, error      l later, no failure: ms      w waits for a signal: ms, its name
 --         b waits for jobs: -, ids each with \n      h handed back      k kept, with flag u
 -- Reply {now, ms until something can happen or -1, 1 if the lease was lost, 1 if work was left, fields refused, fields to
 --       cancel, claimed: field, run, failures, deaths, payload, ...}
--- Cost  about 16 for any number of jobs, and SET for each result, 2 for each workspace served; idle 6
+-- Cost  about 18 for any number of jobs, and SET for each result, 2 for each workspace served; idle 8
 --
 -- Fairness: start-time fair queueing (Goyal et al., 1996). The workspace of the least virtual time is served; each job moves it
 -- on by 1 / weight. A workspace leaves the ring when it comes up without work, not before, so it cannot win by being empty.
 local worker, lease, free, flags = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local most_deaths, keep, keep_result = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
-local WORDS, AT_ONCE, IN_A_ROW, VISITS, RINGS = 8, 500, 8, 1000, 32
+local WORDS, FIRST, AT_ONCE, IN_A_ROW, VISITS, RINGS = 8, 10, 500, 8, 1000, 32
+-- Failures of a job that are told of; ms that a doubt is remembered.
+local HISTORY, DOUBTS_KEPT = 50, 600000
 local function flag(letter) return find(flags, letter, 1, true) ~= nil end
 local mine = run_key(worker)
 local refused, cancels, claimed = {}, {}, {}
+-- A first write that takes no memory: a store that is full then lets the rest pass, for what it ends makes room.
+call('ZREM', LEASES, '')
+local doubts = 'queue-doubts:' .. TAG .. ':' .. worker
+if tonumber(ARGV[9]) < tonumber(call('GET', doubts) or 0) then return {now, -1, 0, 0, {}, {}, {}} end
+if flag('u') then call('SET', doubts, ARGV[9], 'PX', DOUBTS_KEPT) end
 local info = call('HMGET', INFO, 'v', 'p', 'c', 'w', 'g', 't', 's')
 if flag('s') and not info[7] then call('HSET', INFO, 's', 1) end
 
@@ -75,15 +84,17 @@ local function settle(at, field, value)
     if kind == 'r' then
       failures = failures + 1
       call('HSET', job_key(field), 'e' .. run, text)
+      if tonumber(run) > HISTORY then call('HDEL', job_key(field), 'e' .. (run - HISTORY)) end
     end
     call('HSET', TRIES, field, run .. ',' .. failures .. ',' .. deaths)
     if hash and kind ~= 'w' then call('HDEL', job_key(field), 'w') end
     if kind == 'h' then
       push_job(field, nil, true)
     elseif kind == 'b' then
-      local missing = 0
+      local missing, seen = 0, {}
       for other in string.gmatch(text, '[^\n]+') do
-        local payload = call('HGET', JOBS, ws .. ':' .. other)
+        local payload = not seen[other] and call('HGET', JOBS, ws .. ':' .. other)
+        seen[other] = true
         if payload and payload ~= '' then
           missing = missing + 1
           follow(ws .. ':' .. other, '+', id)
@@ -100,12 +111,12 @@ local function settle(at, field, value)
 end
 
 local kept = {}
-if #ARGV > WORDS then
+if #ARGV >= FIRST then
   local fields = {}
-  for at = 9, #ARGV, WORDS do fields[#fields + 1] = ARGV[at] end
+  for at = FIRST, #ARGV, WORDS do fields[#fields + 1] = ARGV[at] end
   local values = call('HMGET', mine, unpack(fields))
   for i, field in ipairs(fields) do
-    local at, value = 1 + i * WORDS, values[i]
+    local at, value = FIRST + (i - 1) * WORDS, values[i]
     if not value or match(value, '^%d+') ~= ARGV[at + 1] then
       refused[#refused + 1] = field
     else
@@ -145,15 +156,15 @@ local function reap(dead)
     local ws, id = split(field)
     local run, failures, deaths, cancelled, task = owned(all[i + 1])
     local payload = call('HGET', JOBS, field)
-    local _, _, unique = header(payload)
+    local _, _, unique = header(payload or '')
     release(ws, task)
     deaths = deaths + 1
     local text = '{"type":"WorkerLost","message":"the worker ' .. dead .. ' that ran it stopped","at":' .. now / 1000 .. '}'
     if cancelled == '1' then
       call('SET', result_key(field), 'ccancelled while it ran', 'PX', keep_result)
       call('PEXPIRE', job_key(field), keep_result)
-      finish(field, false, unique)
-    else
+      finish(field, false, unique or '')
+    elseif unique then
       call('HSET', job_key(field), 'e' .. run, text)
       if deaths >= most_deaths then
         bury(field, payload, keep)
@@ -168,6 +179,8 @@ local function reap(dead)
   call('DEL', run_key(dead))
   call('ZREM', LEASES, dead)
 end
+-- Jobs under a lease that is gone, whoever removed it, would be nobody's.
+if lost then reap(worker) end
 local leases = call('ZRANGE', LEASES, 0, 1, 'WITHSCORES')
 local reaped = 0
 while leases[2] and tonumber(leases[2]) <= now and reaped < 10 do
@@ -191,13 +204,7 @@ end
 
 -- --- places that became free: parked workspaces and held jobs ---
 if info[4] or info[5] then
-  for ws in pairs(freed_ws) do
-    local score = call('HGET', PARKED, ws)
-    if score then
-      call('HDEL', PARKED, ws)
-      join(ws, max(tonumber(score), tonumber(virtual_time())))
-    end
-  end
+  for ws in pairs(freed_ws) do unpark(ws) end
 end
 local gates = {}
 local function gate(task)
@@ -229,7 +236,8 @@ local function visit(ws, score, n, cap)
   if cap then
     n = min(n, cap - counted(RUNNING, ws))
     if n <= 0 then
-      call('HSET', PARKED, ws, score)
+      -- If it is parked already, it came back by a job in an empty list, with less than it has had.
+      call('HSETNX', PARKED, ws, score)
       return 0, false
     end
   end
@@ -240,7 +248,7 @@ local function visit(ws, score, n, cap)
   local taken = 0
   for i, payload in ipairs(call('HMGET', JOBS, unpack(names))) do
     if payload == '' then
-      call('HDEL', JOBS, names[i])
+      drop_name(names[i])
     elseif payload then
       local _, task = header(payload)
       local most = info[6] and gate(task)
@@ -330,6 +338,7 @@ if #fields > 0 and not (deadline and deadline - now >= lease * 0.75) then
   -- Somebody must know when this lease ends; later turns of this worker renew it.
   if not deadline then ring() end
 end
+if flag('e') and #fields == 0 and call('EXISTS', mine) == 0 then call('ZREM', LEASES, worker) end
 if flag('x') then
   call('ZREM', LEASES, worker)
   ring()

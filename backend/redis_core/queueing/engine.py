@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from redis_core.clock import SYSTEM_CLOCK, Clock
@@ -25,6 +25,22 @@ _LISTEN_ON: Final = 10.0
 _LOOK_AGAIN: Final = 30.0
 """Seconds after which who waits for a result looks again, should the message of its end have been lost."""
 _LOG: Final = get_logger("redis_core.queue")
+
+
+_MOST_BYTES: Final = 512 * 1024
+"""Bytes of jobs one script takes in, beside its first: Upstash takes requests of 1 MB."""
+
+
+def _parts(rows: Sequence[EnqueueRow]) -> Iterator[tuple[int, Sequence[EnqueueRow]]]:
+    """What one script takes in at a time, each part with its place."""
+    begin = size = 0
+    for place, row in enumerate(rows):
+        size += len(row.payload)
+        if place > begin and (place - begin == _AT_ONCE or size > _MOST_BYTES):
+            yield begin, rows[begin:place]
+            begin, size = place, len(row.payload)
+    if begin < len(rows):
+        yield begin, rows[begin:]
 
 
 class QueueEngine:
@@ -114,8 +130,7 @@ class QueueEngine:
     ) -> dict[int, Refusal]:
         """Take many jobs in; why those that were not taken were not, by place. Budget: 1 trip for 500."""
         refused: dict[int, Refusal] = {}
-        for begin in range(0, len(rows), _AT_ONCE):
-            part = rows[begin : begin + _AT_ONCE]
+        for begin, part in _parts(rows):
             _, why = await shard.enqueue(
                 workspace, part, most=self.client.settings.queue_max_depth, check_results=check_results
             )

@@ -183,6 +183,7 @@ class Shard:
         flags: str = "",
         most_deaths: int = 3,
         keep_result: int = 3_600_000,
+        doubts: int = 0,
         acknowledgements: Iterable[Acknowledgement] = (),
     ) -> Turn:
         """A worker's turn, see `queue_turn.lua`.
@@ -194,13 +195,14 @@ class Shard:
             flags: as the script tells them.
             most_deaths: workers that a job may outlive before it is buried.
             keep_result: milliseconds for results that the script makes itself.
+            doubts: how often this worker missed a turn's reply.
             acknowledgements: jobs it is done with.
         """
         words: list[Argument] = [word for each in acknowledgements for word in each]
         reply = cast(
             "list[Any]",
             await self._run(
-                "turn", self._now, worker, lease, free, flags, most_deaths, KEEP_DEAD, keep_result, *words
+                "turn", self._now, worker, lease, free, flags, most_deaths, KEEP_DEAD, keep_result, doubts, *words
             ),
         )
         now, event, lost, left, refused, cancelled, flat = reply

@@ -28,6 +28,20 @@ _TURN_EVERY: Final = 600.0
 _LOG: Final = get_logger("redis_core.queue")
 
 
+_MOST_BYTES: Final = 512 * 1024
+"""Bytes of results that one turn tells, beside its first: Upstash takes requests of 1 MB."""
+
+
+def _packed(done: list[Acknowledgement]) -> tuple[list[Acknowledgement], list[Acknowledgement]]:
+    """What one turn can tell, and what is left for the next."""
+    size = 0
+    for place, each in enumerate(done):
+        size += len(each.text)
+        if place and size > _MOST_BYTES:
+            return done[:place], done[place:]
+    return done, []
+
+
 class Places:
     """How many jobs a worker may run at once, shared by its stations."""
 
@@ -87,9 +101,11 @@ class Station:
         self._stirred = asyncio.Event()
         self._bell = Doorbell(client, shard, self._rung, self._cancel)
         self._uncertain = False
+        self._doubts = 0
         self._look = False
         self._stopping = False
         self._leased = False
+        self._farewell = False
         self._event: float | None = None
         self._heartbeat = 0.0
         self._turned = 0.0
@@ -202,20 +218,17 @@ class Station:
 
     async def _left_alone(self) -> bool:
         """Whether there is work, or a worker to watch, that nobody rang for: a token was lost with whoever took it."""
-        batch = self._client.pipeline()
-        if self._leased and not self._uncertain:
-            # This worker has no jobs, so its lease need not be watched by others, nor by itself.
-            batch.execute("ZREM", self.shard.leases, self._worker)
-        found = batch.exists(self.shard.ring, self.shard.leases)
-        await batch.send()
-        self._leased = False
-        return bool(await found)
+        if self._leased:
+            # It has no jobs, so its lease need not be watched by others: a turn, for only a turn knows when it comes too late.
+            self._farewell = True
+            return True
+        return bool(await self._client.exists(self.shard.ring, self.shard.leases))
 
     # --- a turn ---
 
     async def _turn(self) -> Turn:
         loop = asyncio.get_running_loop()
-        done, self._done = self._done, []
+        done, self._done = _packed(self._done)
         free = 0 if self._stopping else min(self._places.free, _MOST_AT_ONCE)
         self._places.free -= free
         self._look = False
@@ -225,7 +238,9 @@ class Station:
             ("o" if self.jobs or done else "")
             + ("b" if beat else "")
             + ("s" if self._bell.by_message else "")
+            + ("e" if self._farewell and not self.jobs and not done else "")
         )
+        self._farewell = False
         kept: list[Acknowledgement] = []
         if self._uncertain:
             flags += "u"
@@ -241,24 +256,28 @@ class Station:
                 free=free,
                 flags=flags,
                 most_deaths=self._most_deaths,
+                doubts=self._doubts,
                 acknowledgements=[*done, *kept] if kept else done,
             )
             claimed = len(turn.claims)
         except BaseException as error:
             # It may have been done: what is told again is refused by its run, what was claimed for nobody goes back.
             self._done[:0] = done
-            self._uncertain = self._uncertain or not (
-                isinstance(error, StoreError) and error.outcome is Outcome.NOT_SENT
-            )
+            if not (isinstance(error, StoreError) and error.outcome is Outcome.NOT_SENT):
+                # Should it still be on its way: it is of an earlier doubt than the next, and will do nothing.
+                self._uncertain = True
+                self._doubts += 1
             raise
         finally:
             self._places.give_back(free - claimed, self)
         if beat:
             self._told = began
-        self._took(turn, began, owned, done)
+        self._took(turn, began, owned, done, flags)
         return turn
 
-    def _took(self, turn: Turn, began: float, owned: list[Job], done: list[Acknowledgement]) -> None:
+    def _took(
+        self, turn: Turn, began: float, owned: list[Job], done: list[Acknowledgement], flags: str
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.turns += 1
         self.finished += len(done)
@@ -285,7 +304,7 @@ class Station:
         self._heartbeat = began
         self._event = None if turn.event < 0 else loop.time() + turn.event / 1000
         self.hungry = turn.left
-        self._leased = self._leased or bool(turn.claims)
+        self._leased = bool(turn.claims) or (self._leased and "e" not in flags)
         for field in turn.cancelled:
             self._cancel(field)
         for claim in turn.claims:
@@ -320,7 +339,10 @@ class Station:
     async def _leave(self) -> None:
         """Tell that this worker stops; what it had and has not acknowledged goes back."""
         try:
-            await self.shard.turn(self._worker, lease=round(self._lease * 1000), free=0, flags="x")
+            flags = "xu" if self._uncertain else "x"
+            await self.shard.turn(
+                self._worker, lease=round(self._lease * 1000), free=0, flags=flags, doubts=self._doubts
+            )
         except StoreError as error:
             _LOG.warning(
                 "left without a word: the lease ends by itself", queue=self.shard.name, error=str(error)

@@ -112,7 +112,7 @@ class QueueModel:
         )
 
     def depth(self, ws: str) -> int:
-        return sum(job.workspace == ws and not job.cancelled for job in self.jobs.values())
+        return sum(job.workspace == ws for job in self.jobs.values())
 
     def live(self, name: str) -> Job | None:
         job = self.jobs.get(name)
@@ -238,10 +238,12 @@ class QueueModel:
                     ended.append((job, "c"))
                 else:
                     self.push(job, front=True)
-        while self.leases:
-            until, dead = min((until, name) for name, until in self.leases.items())
+        orphaned = lost
+        while orphaned or self.leases:
+            until, dead = (0, worker) if orphaned else min((until, each) for each, until in self.leases.items())
             if until > self.now:
                 break
+            orphaned = False
             for name in self.stored_order(dead, self.run.get(dead, set())):
                 job = self.jobs[name]
                 freed.append(job)
@@ -254,7 +256,7 @@ class QueueModel:
                 else:
                     self.push(job, front=True)
             self.run[dead] = set()
-            del self.leases[dead]
+            self.leases.pop(dead, None)
             if dead == worker:
                 deadline = None
         mine = self.run[worker]
@@ -267,8 +269,7 @@ class QueueModel:
         first = min(self.later.values(), default=None)
         if self.most_each is not None or self.limits:
             for ws in {job.workspace for job in freed}:
-                if ws in self.parked:
-                    self.ring.setdefault(ws, max(self.parked.pop(ws), self.virtual_now))
+                self.unpark(ws)
         for task in {job.task for job in freed}:
             most = self.gate(task)
             if most is not None:
@@ -294,7 +295,7 @@ class QueueModel:
         if claims and not (deadline is not None and deadline - self.now >= self.LEASE * 0.75):
             self.leases[worker] = self.now + self.LEASE
         others = [until for name, until in self.leases.items() if name != worker]
-        if "x" in flags:
+        if "x" in flags or ("e" in flags and not mine):
             self.leases.pop(worker, None)
         events = others + ([first] if first is not None else [])
         return TurnReply(
@@ -362,7 +363,7 @@ class QueueModel:
                 if cap is not None:
                     n = min(n, cap - self.running(ws=ws))
                     if n <= 0:
-                        self.parked[ws] = score
+                        self.parked.setdefault(ws, score)
                         continue
                 line = next((line for level in range(5) if (line := self.waiting.get((ws, level)))), None)
                 if not line:
@@ -456,7 +457,7 @@ class QueueModel:
 
     def unpark(self, ws: str) -> None:
         if ws in self.parked:
-            self.ring.setdefault(ws, max(self.parked.pop(ws), self.virtual_now))
+            self.ring[ws] = max(self.parked.pop(ws), self.virtual_now, self.ring.get(ws, 0.0))
 
     def redrive(self, name: str) -> int:
         self.begin()

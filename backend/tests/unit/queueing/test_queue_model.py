@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from redis_core.client import Client
 from redis_core.keys import queue_key
-from redis_core.queueing.shard import Acknowledgement, EnqueueRow, Shard
+from redis_core.queueing.shard import Acknowledgement, EnqueueRow, Shard, Turn
 from redis_core.transport.memory import MockRedisClient
 from tests.stores import clean_client
 from tests.unit.queueing.queue_model import Job, QueueModel
@@ -54,6 +54,9 @@ class QueueMachine(RuleBasedStateMachine):
         self.held: dict[str, dict[str, int]] = {"w1": {}, "w2": {}}
         """What each worker believes to run, with the run."""
         self.uncertain: set[str] = set()
+        self.doubts = {"w1": 0, "w2": 0}
+        self.late: list[tuple[str, int, str, list[Acknowledgement], int]] = []
+        """Turns that are still on their way, though their workers have given them up."""
         self.acknowledged: set[tuple[str, int]] = set()
         self.cancelled: set[str] = set()
         self.stale: set[tuple[str, int]] = set()
@@ -110,11 +113,11 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(
         worker=WORKERS,
         free=st.sampled_from([0, 1, 2, 3, 5, 12, 30]),
-        beat=st.booleans(),
-        lost=st.integers(0, 5),
+        flags=st.sampled_from(["", "b", "e"]),
+        lost=st.sampled_from(["", "", "", "reply", "late"]),
         data=st.data(),
     )
-    def turn(self, worker: str, free: int, beat: bool, lost: int, data: st.DataObject) -> None:
+    def turn(self, worker: str, free: int, flags: str, lost: str, data: st.DataObject) -> None:
         held = self.held[worker]
         done = data.draw(st.lists(st.sampled_from(sorted(held)), max_size=4, unique=True)) if held else []
         acks = [(name, held[name], *data.draw(self.outcome(name))) for name in done]
@@ -123,7 +126,7 @@ class QueueMachine(RuleBasedStateMachine):
             name, run = data.draw(st.sampled_from(sorted(self.stale)))
             if name not in done:
                 acks.append((name, run, "d", 60_000, "d"))
-        self.take_turn(worker, free, "b" if beat else "", acks, lost=lost == 0)
+        self.take_turn(worker, free, flags, acks, lost=lost)
 
     def take_turn(  # noqa: C901 - one turn, and all that must hold of it
         self,
@@ -132,9 +135,10 @@ class QueueMachine(RuleBasedStateMachine):
         flags: str,
         acks: list[tuple[str, int, str, int, str]],
         *,
-        lost: bool = False,
+        lost: str = "",
     ) -> None:
         held = self.held[worker]
+        before = dict(held)
         for name, run, *_ in acks:
             if held.get(name) == run:
                 del held[name]
@@ -159,16 +163,15 @@ class QueueMachine(RuleBasedStateMachine):
             )
             for name, run, kind, number, text in acks
         ]
-        turn = self.do(
-            self.shard.turn(
-                worker,
-                lease=QueueModel.LEASE,
-                free=free,
-                flags=flags,
-                most_deaths=QueueModel.MOST_DEATHS,
-                acknowledgements=words,
-            )
-        )
+        sent = worker, free, flags, words, self.doubts[worker]
+        if lost:
+            self.doubts[worker] += 1
+        if lost == "late":
+            held.update(before)
+            self.uncertain.add(worker)
+            self.late.append(sent)
+            return
+        turn = self.send(*sent)
         expected = self.model.turn(worker, free, flags, acks)
         assert [claim[:4] for claim in turn.claims] == [
             (c.field.encode(), c.run, c.failures, c.deaths) for c in expected.claims
@@ -195,6 +198,28 @@ class QueueMachine(RuleBasedStateMachine):
                 held.pop(name, None)
         self.uncertain.discard(worker)
         held.update((claim.field.decode(), claim.run) for claim in turn.claims)
+
+    def send(
+        self, worker: str, free: int, flags: str, acknowledgements: list[Acknowledgement], doubts: int
+    ) -> Turn:
+        return self.do(
+            self.shard.turn(
+                worker,
+                lease=QueueModel.LEASE,
+                free=free,
+                flags=flags,
+                most_deaths=QueueModel.MOST_DEATHS,
+                doubts=doubts,
+                acknowledgements=acknowledgements,
+            )
+        )
+
+    @rule()
+    def a_late_turn_does_nothing(self) -> None:
+        for sent in [each for each in self.late if each[0] not in self.uncertain]:
+            self.late.remove(sent)
+            turn = self.send(*sent)
+            assert (turn.claims, turn.refused, turn.lost) == ([], [], False)
 
     def outcome(self, name: str) -> st.SearchStrategy[tuple[str, int, str]]:
         ws = name.split(":", maxsplit=1)[0]
