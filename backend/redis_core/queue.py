@@ -73,6 +73,11 @@ class Queue:
         self._engine = engine or client.service(QueueEngine)
         self._workspace = keys.workspace
 
+    @property
+    def client(self) -> Client:
+        """The store."""
+        return self._client
+
     # --- enqueue ---
 
     async def enqueue(
@@ -128,7 +133,10 @@ class Queue:
             call, chosen, priority, delay, unique_key or "", self._parents(shard, depends_on), meta
         )
         refused = await self._engine.enqueue(shard, self._workspace, row, check_results=job_id is not None)
-        return self._handle(call.task, shard, chosen, refused)
+        handle = self._handle(call.task, shard, chosen, refused)
+        if self._engine.inline is not None:
+            await self._engine.inline([call.task])
+        return handle
 
     async def enqueue_many(
         self, calls: Sequence[Call[R]], *, priority: int = 0, delay: float = 0.0
@@ -150,6 +158,8 @@ class Queue:
             refused += len(await self._engine.enqueue_rows(shard, self._workspace, rows, check_results=False))
         if refused:
             raise self._full(len(calls) - refused)
+        if self._engine.inline is not None:
+            await self._engine.inline([call.task for call in calls])
         return handles
 
     @overload

@@ -21,7 +21,7 @@ import asyncio
 import inspect
 import os
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -30,6 +30,7 @@ from redis_core import client as _client
 from redis_core.cache import Cache
 from redis_core.commands import Commands
 from redis_core.pipeline import Pending
+from redis_core.queue import JobHandle, Queue
 from redis_core.transport.base import Subscription
 from redis_core.workspace import Workspace
 
@@ -118,7 +119,7 @@ def _discard(awaitable: Awaitable[object]) -> None:
         awaitable.close()
 
 
-_FACED = (Commands, Workspace, Cache, Subscription)
+_FACED = (Commands, Workspace, Cache, Queue, JobHandle, Subscription, AsyncGenerator)
 """What has methods that wait, and so needs a face of its own."""
 
 
@@ -148,7 +149,8 @@ class _Face:
 
     def _blocking(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            result = method(*map(_off_the_loop, args), **kwargs)
+            undressed = {name: _undress(value) for name, value in kwargs.items()}
+            result = method(*(_off_the_loop(_undress(value)) for value in args), **undressed)
             if isinstance(result, Pending):
                 return result
             return self._dress(self._thread.wait(result) if inspect.isawaitable(result) else result)
@@ -157,6 +159,8 @@ class _Face:
         return call
 
     def _dress(self, value: Any) -> Any:
+        if isinstance(value, list) and value and isinstance(value[0], _FACED):
+            return [_Face(each, self._thread) for each in value]
         return _Face(value, self._thread) if isinstance(value, _FACED) else value
 
     def __len__(self) -> int:
@@ -180,6 +184,15 @@ class _Face:
 
     def __repr__(self) -> str:
         return f"<blocking {self._target!r}>"
+
+
+def _undress(argument: Any) -> Any:
+    """An argument as the async method takes it: jobs without their faces."""
+    if isinstance(argument, _Face):
+        return argument._target  # noqa: SLF001 - what it is a face of
+    if isinstance(argument, list | tuple) and any(isinstance(each, _Face) for each in argument):
+        return [_undress(each) for each in argument]
+    return argument
 
 
 class _ClientFace(_Face):

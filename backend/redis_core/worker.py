@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker"]
 
+_MOST_CONCURRENCY: Final = 5000
+"""What one turn can acknowledge: a script takes so many values of one reply."""
 _HEALTH_EVERY: Final = 5.0
 _TO_HAND_BACK: Final = 10.0
 """Seconds that jobs have to end after they were told to."""
@@ -50,7 +52,7 @@ class Worker:
         client: the store.
         tasks: those it knows. Two of one name are an error.
         queues: whose jobs it takes; those of its tasks unless given.
-        concurrency: jobs at once, over all queues.
+        concurrency: jobs at once, over all queues; 5000 at most.
         lease: seconds after which it is taken for dead when it gives no sign; QUEUE_LEASE unless given.
         grace: seconds that jobs have to finish after `stop`; then they are handed back.
         schedules: jobs that the clock makes.
@@ -84,6 +86,10 @@ class Worker:
         chosen = [check_queue(name) for name in (queues or sorted({task.queue for task in known}))]
         if not chosen:
             raise ConfigError("queues", None, "a worker needs a task or the name of a queue")
+        if not 1 <= concurrency <= _MOST_CONCURRENCY:
+            raise ConfigError(
+                "concurrency", concurrency, f"1 to {_MOST_CONCURRENCY} a process; take more processes"
+            )
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         """Unique over all processes and starts."""
         self._engine = client.service(QueueEngine)
@@ -178,9 +184,12 @@ class Worker:
 
     async def drain(self) -> None:
         """Run what is ready, and what that makes ready, then return. For tests, and for programs that end."""
+        finished = -1
         try:
-            for station in self.stations:
-                await station.drain()
+            # Again: a job of one queue may have made one of another ready.
+            while finished != (finished := sum(each.finished for each in self.stations)):
+                for station in self.stations:
+                    await station.drain()
         finally:
             await self._runner.resources.aclose()
 

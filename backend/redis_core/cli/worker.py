@@ -20,7 +20,7 @@ def worker(
         str, typer.Option("--queues", help="Their names, with commas; those of the tasks unless given.")
     ] = "",
     concurrency: Annotated[
-        int, typer.Option("--concurrency", min=1, help="Jobs at once in each process.")
+        int, typer.Option("--concurrency", min=1, max=5000, help="Jobs at once in each process.")
     ] = 100,
     processes: Annotated[
         int, typer.Option("--processes", min=1, help="Processes; one that dies is started anew.")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_type_hints, 
 
 import msgspec
 
-from redis_core.errors import CodecError, InvalidJob, JobCancelled, JobUnknown, LeaseLost
+from redis_core.errors import CodecError, InvalidJob, JobCancelled, JobUnknown, LeaseLost, Outcome, StoreError
 from redis_core.keys import check_part
 from redis_core.log import get_logger
-from redis_core.queueing.job import Envelope, derived_id, result_of
+from redis_core.queueing.job import MAX_RESULT, Envelope, derived_id, result_of
 from redis_core.queueing.shard import Claim, Shard
 from redis_core.queueing.task import Call, Task
 
@@ -124,7 +124,7 @@ class JobContext:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what was told and not written yet.
+        """Write what was told and not written yet; while the store is away, what can wait for the next write does.
 
         Raises:
             LeaseLost: another worker has the job.
@@ -133,7 +133,15 @@ class JobContext:
             return
         fields, add, events = self._fields, self._add, self._events
         self._fields, self._add, self._events = {}, defaultdict(float), []
-        await self._note(list(fields.items()), [(name, by) for name, by in add.items() if by], events)
+        try:
+            await self._note(list(fields.items()), [(name, by) for name, by in add.items() if by], events)
+        except StoreError as error:
+            # What is only told must not cost the work. Sums that may have been added are not added again.
+            self._log.debug("the store does not answer: what the job tells waits", error=str(error))
+            self._fields = fields | self._fields
+            if error.outcome is Outcome.NOT_SENT:
+                for name, by in add.items():
+                    self._add[name] += by
 
     async def _note(
         self,
@@ -172,6 +180,7 @@ class JobContext:
 
         Raises:
             CodecError: the result cannot be stored.
+            InvalidJob: it is too large; the job is buried.
             LeaseLost: another worker has the job; the result was not stored.
         """
         field = self._named("s", name)
@@ -184,6 +193,10 @@ class JobContext:
             encoded = _PACK(result)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise CodecError(f"the result of step {name} cannot be stored: {error}") from error
+        if len(encoded) > MAX_RESULT:
+            raise InvalidJob(
+                f"the result of step {name} has {len(encoded)} bytes, more than {MAX_RESULT}: store it elsewhere and return its address"
+            )
         await self._note([(field, encoded)])
         return result
 
@@ -235,13 +248,15 @@ class JobContext:
         """The results of children, waited for without holding a worker. Budget: 1 command for each, and the job's next run.
 
         Raises:
+            InvalidJob: one is of another workspace or queue.
             JobFailed: one failed for good.
             JobCancelled: one was cancelled.
-        JobUnknown: one is over and kept no result.
+            JobUnknown: one is over and kept no result.
         """
         stored = await self._stored()
         missing, found = [], {}
         for child in children:
+            self.queue.shard_of(child)
             if child.shard != self._shard.name:
                 raise InvalidJob(
                     f"job {child.id} is of queue {child.shard}: only children of {self._shard.name} can be gathered"

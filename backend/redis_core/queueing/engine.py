@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from redis_core.clock import SYSTEM_CLOCK, Clock
@@ -13,6 +13,9 @@ from redis_core.log import get_logger
 from redis_core.queueing.shard import EnqueueRow, Refusal, Shard
 
 if TYPE_CHECKING:
+    from redis_core.queueing.task import Task
+
+    AnyTask = Task[..., Any]
     from redis_core.client import Client
     from redis_core.transport.base import Subscription
 
@@ -60,6 +63,8 @@ class QueueEngine:
             tuple[Shard, str, bool], list[tuple[EnqueueRow, asyncio.Future[Refusal | None]]]
         ] = {}
         self._watches: dict[Shard, _Watch] = {}
+        self.inline: Callable[[Sequence[AnyTask]], Awaitable[None]] | None = None
+        """Called with the tasks of jobs that were taken in; tests run them so, see `redis_core.testing.inline`."""
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # --- shards ---

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 import msgspec
 
-from redis_core.errors import JobUnknown
+from redis_core.errors import InvalidJob, JobUnknown
 from redis_core.keys import check_part
-from redis_core.queueing.job import Failure, result_of
+from redis_core.queueing.job import MAX_PAYLOAD, Failure, result_of
 from redis_core.queueing.shard import Look
 
 if TYPE_CHECKING:
@@ -95,9 +95,12 @@ class JobHandle(Generic[R]):
         """Answer `ctx.wait_for(name)`; False if it was answered before. Budget: 4 commands, 9 more if it waits.
 
         Raises:
+            InvalidJob: the value is too large.
             JobUnknown: there is no such job, or it is over.
         """
         data = msgspec.msgpack.encode(value)
+        if len(data) > MAX_PAYLOAD:
+            raise InvalidJob(f"the signal has {len(data)} bytes, more than {MAX_PAYLOAD}")
         given = await self.queue.shard_of(self).signal(self.field, check_part(name), data)
         if not given:
             raise JobUnknown(f"job {self.id} is not known, or is over")

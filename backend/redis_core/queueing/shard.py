@@ -202,7 +202,17 @@ class Shard:
         reply = cast(
             "list[Any]",
             await self._run(
-                "turn", self._now, worker, lease, free, flags, most_deaths, KEEP_DEAD, keep_result, doubts, *words
+                "turn",
+                self._now,
+                worker,
+                lease,
+                free,
+                flags,
+                most_deaths,
+                KEEP_DEAD,
+                keep_result,
+                doubts,
+                *words,
             ),
         )
         now, event, lost, left, refused, cancelled, flat = reply

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from redis_core.errors import Outcome, StoreError
@@ -156,7 +157,9 @@ class Station:
             if self.jobs:
                 self._stirred.clear()
                 if not self._done:
-                    await self._stirred.wait()
+                    # The lease is to be renewed meanwhile.
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._stirred.wait(), self._lease / 3)
             elif not self._done and not turn.claims:
                 return
 

@@ -430,7 +430,10 @@ async def test_an_agent_keeps_its_steps_waits_for_a_person_and_gathers_children(
     async with working(client, concurrency=1) as worker:
         job = await queue.enqueue(agent, "llamas")
         await until(lambda: ran == ["research"] and worker.report()["running"] == 0)
-        status = await job.status()
+        async with asyncio.timeout(WITHIN):
+            while (status := await job.status()).state == "running":
+                # Its run is over, which is still to be told to the store.
+                await asyncio.sleep(0.01)
         assert (status.state, status.progress, status.message) == ("delayed", 0.5, "researching")
         assert await job.signal("approval", "go on")
         assert not await job.signal("approval", "stop")

@@ -240,7 +240,9 @@ class QueueModel:
                     self.push(job, front=True)
         orphaned = lost
         while orphaned or self.leases:
-            until, dead = (0, worker) if orphaned else min((until, each) for each, until in self.leases.items())
+            until, dead = (
+                (0, worker) if orphaned else min((until, each) for each, until in self.leases.items())
+            )
             if until > self.now:
                 break
             orphaned = False
