@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -191,9 +191,11 @@ def _changes(folder: Path | None) -> float:
     """When a source file of a folder was changed last."""
     if folder is None:
         return 0.0
-    times = (
-        path.stat().st_mtime
-        for path in folder.rglob("*.py")
-        if not any(part.startswith(".") for part in path.parts)
-    )
-    return max(times, default=0.0)
+    latest = 0.0
+    for path in folder.rglob("*.py"):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
+        # An editor may replace it just now.
+        with suppress(FileNotFoundError):
+            latest = max(latest, path.stat().st_mtime)
+    return latest

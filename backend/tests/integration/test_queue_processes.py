@@ -154,6 +154,41 @@ async def test_sigterm_lets_jobs_finish_and_hands_back_the_others(client: Client
     assert (status.state, status.errors) == ("waiting", ())
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
+async def test_a_second_signal_hands_the_jobs_back_at_once(
+    client: Client, start: Start, processes: str
+) -> None:
+    worker = start("--grace", "600", "--processes", processes)
+    job = await named(client, "short", seconds=300)
+    await state_of(job, "running")
+    worker.send_signal(signal.SIGTERM)
+    await asyncio.sleep(0.5)
+    assert worker.poll() is None
+    assert (await job.status()).state == "running"
+    worker.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(worker.wait, WITHIN) == 0
+    status = await job.status()
+    assert (status.state, status.errors) == ("waiting", ())
+
+
+async def test_a_changed_source_file_starts_the_worker_anew(
+    client: Client, start: Start, tmp_path: Path
+) -> None:
+    supervisor = start("--reload")
+    before = await (await named(client, "short")).result(WITHIN)
+    source = tmp_path / "jobs.py"
+    source.write_text(TASKS.replace("return os.getpid()", "return -os.getpid()"))
+    os.utime(source, (time.time() + 10, time.time() + 10))
+    async with asyncio.timeout(WITHIN):
+        # The old one may still take a job before it is told to stop.
+        while (after := await (await named(client, "short")).result(WITHIN)) == before:
+            await asyncio.sleep(0.1)
+    assert isinstance(after, int)
+    assert after < 0
+    supervisor.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(supervisor.wait, WITHIN) == 0
+
+
 async def test_a_process_that_dies_is_started_anew(client: Client, start: Start, tmp_path: Path) -> None:
     supervisor = start("--processes", "2", "--lease", "1", "--health-file", "health", "--concurrency", "1")
     jobs = [await named(client, "short", seconds=0.2) for _ in range(6)]
