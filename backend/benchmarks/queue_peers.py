@@ -31,7 +31,12 @@ HERE = Path(__file__).resolve().parent
 APART = HERE.parent.parent / ".run" / "bench"
 COUNTS = {"arq": 1_500, "saq": 1_500, "celery": 600, "streaq": 600, "bullmq": 8_000}
 """Jobs that each is given: some seconds of work."""
-VERSIONS = {"arq": "arq>=0.26,<1", "streaq": "streaq>=6,<8", "saq": "saq[redis]>=0.26,<1", "celery": "celery[redis]>=5.5,<6"}
+VERSIONS = {
+    "arq": "arq>=0.26,<1",
+    "streaq": "streaq>=6,<8",
+    "saq": "saq[redis]>=0.26,<1 typing_extensions",
+    "celery": "celery[redis]>=5.5,<6",
+}
 CALLERS = 100
 INSTALL_WITHIN = 180
 
@@ -48,7 +53,7 @@ def find(peer: str) -> list[str] | None:
     python = APART / peer / "bin" / "python"
     if not python.exists():
         create = [sys.executable, "-m", "venv", str(python.parent.parent)]
-        install = [str(python), "-m", "pip", "install", "-qq", VERSIONS[peer]]
+        install = [str(python), "-m", "pip", "install", "-qq", *VERSIONS[peer].split()]
         if not _install(peer, APART / peer, create, install):
             return None
     return [str(python), str(HERE / "queue_peers.py")]
@@ -62,7 +67,9 @@ def _find_bullmq() -> list[str] | None:
     folder = APART / "bullmq"
     if not (folder / "node_modules" / "bullmq").is_dir():
         folder.mkdir(parents=True, exist_ok=True)
-        if not _install("bullmq", folder, [npm, "install", "--silent", "--prefix", str(folder), "bullmq@6"]):
+        if not _install(
+            "bullmq", folder, [npm, "install", "--silent", "--prefix", str(folder), "bullmq@6", "ioredis@5"]
+        ):
             return None
     # Imports are looked up from where the program stands.
     program = folder / "queue_bullmq.mjs"
@@ -187,7 +194,7 @@ class Celery:
         return lambda sent: loop.run_in_executor(self.pool, self.task.delay, sent)
 
     async def work(self) -> None:
-        words = ["worker", "--pool=threads", "--concurrency=8", "--loglevel=ERROR", "--quiet"]
+        words = ["worker", "--pool=threads", "--concurrency=8", "--loglevel=ERROR"]
         await asyncio.to_thread(self.app.worker_main, words)
 
 

@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from harness import BACKEND, Row, Server, gateway_process, row, valkey_server
+from queue_fairness import fairness
+from queue_peers import COUNTS, find, named
 from queue_workers import dramatiq_actor, our_task, rq_nothing, taskiq_task
 
 from redis_core.client import Client, connect
@@ -56,7 +58,9 @@ async def measure(quick: bool) -> list[Row]:
             await enqueueing(client, server, lines, quick=quick)
             await costs(lines)
             await pick_up(client, server, lines, peers, quick=quick)
+            await programs(client, server, lines, quick=quick)
             await many_waiting(client, lines, quick=quick)
+            await fairness(client, lines, quick=quick)
             left = 0 if quick else 125 - (time.monotonic() - began)
             await asyncio.sleep(max(left, 0))
             for name, count in (("idle commands per minute", tcp), ("idle commands per minute, REST", http)):
@@ -236,6 +240,69 @@ async def rate(operation: Callable[[], Awaitable[object]], each: int) -> float:
     began = time.perf_counter()
     await asyncio.gather(*(caller() for _ in range(CALLERS)))
     return CALLERS * each / (time.perf_counter() - began)
+
+
+# --- peers that are programs of their own ---
+
+
+async def programs(client: Client, server: Server, lines: list[Row], *, quick: bool) -> None:
+    """Rows of arq, saq, celery, streaq and BullMQ, against our figures in the rows above; who is absent says so."""
+    ours = {line.what.split(" vs ")[0]: line.ours for line in lines}
+    count = 100 if quick else 500
+    for peer, jobs in COUNTS.items():
+        command = await asyncio.to_thread(find, peer)
+        if command is None:
+            continue
+        try:
+            await client.execute("FLUSHALL", "SYNC")
+            sent = await program(command, peer, server, "send", jobs)
+            done = await program(command, peer, server, "work", jobs)
+            await client.execute("FLUSHALL", "SYNC")
+            working = asyncio.create_task(program(command, peer, server, "work", count))
+            await asyncio.sleep(2)
+            await program(command, peer, server, "pace", count)
+            late = await working
+        except (TimeoutError, ValueError) as error:
+            print(f"{peer} is left out: {error!r}", file=sys.stderr)
+            continue
+        shown = named(peer, command)
+        for what, theirs, target in (
+            ("processing", done["rate"], 2.5 if peer == "bullmq" else 8),
+            ("enqueue concurrent", sent["rate"], 8),
+        ):
+            lines.append(
+                row(
+                    f"{what} vs {peer}",
+                    ours[what],
+                    "jobs/s",
+                    shown,
+                    theirs,
+                    target=target,
+                    higher_is_better=True,
+                )
+            )
+        for which in ("p50", "p99"):
+            lines.append(
+                row(
+                    f"pick-up {which} vs {peer}", ours[f"pick-up {which}"], "ms", shown, late[which], target=1
+                )
+            )
+
+
+async def program(command: list[str], peer: str, server: Server, how: str, count: int) -> dict[str, float]:
+    """What one run of a peer's program tells."""
+    process = await asyncio.create_subprocess_exec(
+        *command, peer, server.url, how, str(count), stdout=-1, stderr=-3
+    )
+    try:
+        async with asyncio.timeout(40):
+            assert process.stdout is not None
+            told: dict[str, float] = json.loads(await process.stdout.readline())
+        return told
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
 
 
 # --- what a job costs ---

@@ -96,7 +96,9 @@ async def test_tasks_share_a_gate_by_its_name_and_everyone_may_be_one(memory: Cl
     first = task(name="one", gate=RateGate("shared", "3/h", by="everyone"))(lambda: 1)
     second = task(name="two", gate=RateGate("shared", "3/h", by="everyone"))(lambda: 2)
     jobs = [
-        await memory.workspace(name).queue.enqueue(each) for name in ("acme", "other") for each in (first, second)
+        await memory.workspace(name).queue.enqueue(each)
+        for name in ("acme", "other")
+        for each in (first, second)
     ]
     await Worker(memory, [first, second]).drain()
     assert sorted([(await job.status()).state for job in jobs]) == ["delayed", "done", "done", "done"]
