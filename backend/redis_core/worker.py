@@ -88,7 +88,7 @@ class Worker:
             raise ConfigError("queues", None, "a worker needs a task or the name of a queue")
         if not 1 <= concurrency <= _MOST_CONCURRENCY:
             raise ConfigError(
-                "concurrency", concurrency, f"1 to {_MOST_CONCURRENCY} a process; take more processes"
+                "concurrency", str(concurrency), f"1 to {_MOST_CONCURRENCY} a process; take more processes"
             )
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         """Unique over all processes and starts."""

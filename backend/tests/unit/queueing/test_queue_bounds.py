@@ -48,8 +48,8 @@ def shard(client: Client) -> Shard:
     return client.service(QueueEngine).shard("default", "acme")
 
 
-def row(id: str, *parents: str, unique: str = "") -> EnqueueRow:
-    return EnqueueRow(id, 2, 0, unique, "".join(f"{parent}\n" for parent in parents), b"2fast\t\nbody")
+def row(name: str, *parents: str, unique: str = "") -> EnqueueRow:
+    return EnqueueRow(name, 2, 0, unique, "".join(f"{parent}\n" for parent in parents), b"2fast\t\nbody")
 
 
 async def end(shard: Shard, *ids: str, kind: str = "d") -> None:
@@ -57,8 +57,8 @@ async def end(shard: Shard, *ids: str, kind: str = "d") -> None:
     turn = await shard.turn("w", lease=15_000, free=10)
     runs = {claim.field.decode(): claim.run for claim in turn.claims}
     acks = [
-        Acknowledgement(f"acme:{id}".encode(), runs[f"acme:{id}"], kind, 1, "", 60_000, "d", "f{}")  # type: ignore[arg-type]
-        for id in ids
+        Acknowledgement(f"acme:{each}".encode(), runs[f"acme:{each}"], kind, 1, "", 60_000, "d", "f{}")  # type: ignore[arg-type]
+        for each in ids
     ]
     await shard.turn("w", lease=15_000, free=0, flags="o", acknowledgements=acks)
 
@@ -81,7 +81,7 @@ async def test_the_id_of_anothers_job_is_nobodys(client: Client) -> None:
 async def test_a_handle_of_anothers_job_is_refused(client: Client) -> None:
     ours, theirs = client.workspace("acme").queue, client.workspace("other").queue
     strange = await theirs.enqueue(nothing)
-    forged = JobHandle(ours, strange.id, strange.shard, strange.field)
+    forged: JobHandle[Any] = JobHandle(ours, strange.id, strange.shard, strange.field)
     for asked in (forged.status, forged.cancel, forged.result):
         with pytest.raises(InvalidJob, match="not of workspace"):
             await asked()

@@ -72,7 +72,7 @@ async def test_outside_of_the_block_jobs_wait(memory: Client, queue: Queue) -> N
 
 
 async def states(jobs: list[str], queue: Queue) -> list[str]:
-    return sorted([(await queue.job("default", id).status()).state for id in jobs])
+    return sorted([(await queue.job("default", each).status()).state for each in jobs])
 
 
 async def test_jobs_over_the_limit_wait_and_do_not_fail(memory: Client) -> None:
@@ -88,8 +88,8 @@ async def test_jobs_over_the_limit_wait_and_do_not_fail(memory: Client) -> None:
     for name, own in ids.items():
         queue = memory.workspace(name).queue
         assert await states(own, queue) == ["delayed"] * 3 + ["done"] * 2
-        for id in own:
-            assert (await queue.job("default", id).status()).errors == ()
+        for each in own:
+            assert (await queue.job("default", each).status()).errors == ()
 
 
 async def test_tasks_share_a_gate_by_its_name_and_everyone_may_be_one(memory: Client) -> None:
