@@ -53,9 +53,9 @@ async def one_run(client: Client, flood: int) -> list[float]:
             if len(done) == TENANTS * EACH:
                 over.set()
 
-    await client.workspace("flood").queue.enqueue_many([equal.call(False)] * flood)
+    await client.workspace("flood").queue.enqueue_many([equal.call(counted=False)] * flood)
     for number in range(TENANTS):
-        await client.workspace(f"tenant-{number}").queue.enqueue_many([equal.call(True)] * EACH)
+        await client.workspace(f"tenant-{number}").queue.enqueue_many([equal.call(counted=True)] * EACH)
     worker = Worker(client, [equal], concurrency=PLACES, grace=0)
     began = time.perf_counter()
     running = asyncio.create_task(worker.run())

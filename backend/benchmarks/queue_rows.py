@@ -281,12 +281,10 @@ async def programs(client: Client, server: Server, lines: list[Row], *, quick: b
                     higher_is_better=True,
                 )
             )
-        for which in ("p50", "p99"):
-            lines.append(
-                row(
-                    f"pick-up {which} vs {peer}", ours[f"pick-up {which}"], "ms", shown, late[which], target=1
-                )
-            )
+        lines.extend(
+            row(f"pick-up {which} vs {peer}", ours[f"pick-up {which}"], "ms", shown, late[which], target=1)
+            for which in ("p50", "p99")
+        )
 
 
 async def program(command: list[str], peer: str, server: Server, how: str, count: int) -> dict[str, float]:
