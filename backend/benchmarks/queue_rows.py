@@ -295,7 +295,10 @@ async def program(command: list[str], peer: str, server: Server, how: str, count
     try:
         async with asyncio.timeout(40):
             assert process.stdout is not None
-            told: dict[str, float] = json.loads(await process.stdout.readline())
+            # celery greets first.
+            while (line := await process.stdout.readline()) and not line.startswith(b"{"):
+                pass
+        told: dict[str, float] = json.loads(line)
         return told
     finally:
         if process.returncode is None:
