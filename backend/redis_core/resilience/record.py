@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import zlib
-from typing import Final
+from typing import ClassVar
 
 from msgspec import Struct
 
 __all__ = ["Record"]
 
-_OVERHEAD: Final = 128
-"""Bytes that a record costs beside its texts and payload: row, unique index and share of its page, rounded up."""
-
 
 class Record(Struct, frozen=True):
     """What is to be done, once, in its turn. The journal does not look into the payload."""
+
+    OVERHEAD: ClassVar[int] = 128
+    """Bytes that a record costs beside its texts and payload: row, unique index and share of its page, rounded up."""
 
     id: str
     """Its name, chosen by who made it: a record of the same id is the same record."""
@@ -35,7 +35,7 @@ class Record(Struct, frozen=True):
     def size(self) -> int:
         """Bytes it is counted as, against the journal's limit."""
         texts = len(self.id) + len(self.kind) + len(self.order) + len(self.target)
-        return texts + len(self.payload) + _OVERHEAD
+        return texts + len(self.payload) + self.OVERHEAD
 
     @property
     def checksum(self) -> int:
