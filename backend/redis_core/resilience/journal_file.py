@@ -44,6 +44,7 @@ CREATE TABLE waiting (seq INTEGER PRIMARY KEY AUTOINCREMENT, {_ROWS});
 CREATE TABLE quarantine (seq INTEGER PRIMARY KEY, {_ROWS}, reason TEXT NOT NULL, since REAL NOT NULL);
 PRAGMA user_version = {_VERSION};
 """
+_DAMAGED: Final = "damaged: its checksum does not match"
 _IN_THE_WAY: Final = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -125,6 +126,7 @@ class JournalFile:
         committed = last_commit(claim.path)
         self._inode = claim.path.stat().st_ino
         self._database = sqlite3.connect(claim.path, isolation_level=None, timeout=0, check_same_thread=False)
+        self._database.text_factory = _text
         try:
             self._prepare(committed)
         except BaseException:
@@ -147,6 +149,17 @@ class JournalFile:
         if readable < committed:
             raise JournalDamaged(f"its log has {committed} frames, of which {readable} can be read")
         self.check()
+        self._claim_unreadable()
+
+    def _claim_unreadable(self) -> None:
+        """A record whose target is damaged is no other store's: beside ours it counts as ours, and its checksum shows."""
+        if self._target not in self.targets():
+            return
+        select = f"SELECT seq, {_COLUMNS}, checksum FROM waiting WHERE target != ?"  # noqa: S608 - constants
+        for seq, *fields, checksum in self._database.execute(select, (self._target,)).fetchall():
+            if not is_intact(Record(*fields), checksum):
+                self._change("UPDATE waiting SET target = ? WHERE seq = ?", (self._target, seq))
+        self.commit()
 
     # --- transactions ---
 
@@ -177,7 +190,7 @@ class JournalFile:
             sqlite3.Error: as well, or the disk does not let us.
         """
         self._check_place()
-        (verdict,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
+        (verdict,) = self._database.execute("PRAGMA integrity_check(1)").fetchone()
         if verdict != "ok":
             raise JournalDamaged(str(verdict))
 
@@ -213,8 +226,8 @@ class JournalFile:
 
     def oldest(
         self, limit: int, kinds: Collection[str] | None = None, order: str | None = None
-    ) -> Iterator[tuple[Record, bool]]:
-        """Waiting records, oldest first, each with whether it is as it was written."""
+    ) -> Iterator[tuple[int, Record, bool]]:
+        """Waiting records, oldest first, each with its number and whether it is as it was written."""
         where, values = ["target = ?"], [self._target]
         if kinds is not None:
             where.append(f"kind IN ({_places(kinds)})")
@@ -222,10 +235,10 @@ class JournalFile:
         if order is not None:
             where.append('"order" = ?')
             values.append(order)
-        select = f"SELECT {_COLUMNS}, checksum FROM waiting WHERE {' AND '.join(where)} ORDER BY seq LIMIT ?"  # noqa: S608
-        for *fields, checksum in self._database.execute(select, (*values, limit)):
+        select = f"SELECT seq, {_COLUMNS}, checksum FROM waiting WHERE {' AND '.join(where)} ORDER BY seq LIMIT ?"  # noqa: S608
+        for seq, *fields, checksum in self._database.execute(select, (*values, limit)):
             record = Record(*fields)
-            yield record, is_intact(record, checksum)
+            yield seq, record, is_intact(record, checksum)
 
     def first(self) -> float | None:
         """When the oldest waiting record was accepted."""
@@ -272,6 +285,12 @@ class JournalFile:
             self._change(copy, (reason, since, *some))
         return self.remove(ids)
 
+    def put_damaged_aside(self, seq: int, since: float) -> list[Kept]:
+        """Move a record to quarantine that is not what was written, under a name that can be asked for."""
+        name = f"damaged-{seq}"
+        self._change("UPDATE waiting SET id = ? WHERE seq = ?", (name, seq))
+        return self.put_aside([name], _DAMAGED, since)
+
     def let_out(self, ids: Collection[str]) -> list[Kept]:
         """Move records back from quarantine, to their old place."""
         for some in _parts(ids):
@@ -297,6 +316,7 @@ class JournalFile:
 def salvage(path: Path) -> tuple[list[Record], list[Quarantined]]:
     """What can still be read of a file that cannot be opened as a journal, waiting and in quarantine."""
     database = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
+    database.text_factory = _text
     try:
         return _salvage(database)
     finally:
@@ -326,8 +346,13 @@ def _readable(
     """Rows up to the first that cannot be read."""
     try:
         yield from database.execute(f"SELECT {columns} FROM {table} ORDER BY seq {direction}")  # noqa: S608 - constants
-    except (sqlite3.Error, UnicodeDecodeError):
+    except sqlite3.Error:
         return
+
+
+def _text(raw: bytes) -> str:
+    """Damaged text can be read, to be found damaged by its checksum."""
+    return raw.decode("utf-8", "replace")
 
 
 def _values(record: Record) -> tuple[object, ...]:

@@ -30,7 +30,6 @@ _MOST_ADOPTED: Final = 64
 """Files adopted at once, each an open database; the others' turn comes when these are drained."""
 _BATCH_BYTES: Final = 4 * 1024 * 1024
 """Payload bytes after which a batch is full; it has one record at least."""
-_UNREADABLE: Final = "damaged: its checksum does not match"
 _TOO_OLD: Final = "too old: it waited longer than JOURNAL_MAX_AGE"
 _LOG: Final = get_logger("redis_core.journal")
 
@@ -139,22 +138,25 @@ class JournalFiles:
     ) -> Taken:
         """The oldest records of all files; what is damaged or too old goes to quarantine on the way."""
         aside: list[Kept] = []
-        unfit: list[tuple[JournalFile, Record, str]] = []
+        damaged: list[tuple[JournalFile, int]] = []
+        old: list[tuple[JournalFile, str]] = []
         records: list[Record] = []
         payload = 0
         streams = [_with(file, file.oldest(limit, kinds, order)) for file in self._all()]
-        for file, record, intact in heapq.merge(*streams, key=lambda found: found[1].created):
+        for file, seq, record, intact in heapq.merge(*streams, key=_by_age):
             if not intact:
-                unfit.append((file, record, _UNREADABLE))
+                damaged.append((file, seq))
             elif record.created < not_before:
-                unfit.append((file, record, _TOO_OLD))
+                old.append((file, record.id))
             else:
                 payload += len(record.payload)
                 if records and (payload > _BATCH_BYTES or len(records) >= limit):
                     break
                 records.append(record)
-        for file, record, reason in unfit:
-            aside += file.put_aside([record.id], reason, now)
+        for file, seq in damaged:
+            aside += file.put_damaged_aside(seq, now)
+        for file, name in old:
+            aside += file.put_aside([name], _TOO_OLD, now)
         return Taken(records, aside)
 
     def remove(self, ids: Collection[str]) -> list[Kept]:
@@ -284,6 +286,11 @@ class JournalFiles:
 
 
 def _with(
-    file: JournalFile, records: Iterator[tuple[Record, bool]]
-) -> Iterator[tuple[JournalFile, Record, bool]]:
-    return ((file, record, intact) for record, intact in records)
+    file: JournalFile, records: Iterator[tuple[int, Record, bool]]
+) -> Iterator[tuple[JournalFile, int, Record, bool]]:
+    return ((file, *found) for found in records)
+
+
+def _by_age(found: tuple[JournalFile, int, Record, bool]) -> float:
+    created: object = found[2].created
+    return created if isinstance(created, float) else 0.0  # a damaged one may be of any type

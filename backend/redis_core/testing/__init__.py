@@ -1,5 +1,6 @@
 """What tests us, for the tests of those who build on us."""
 
+from redis_core.testing.fake_clock import FakeClock
 from redis_core.testing.fault_proxy import FaultProxy
 
-__all__ = ["FaultProxy"]
+__all__ = ["FakeClock", "FaultProxy"]
