@@ -395,8 +395,7 @@ class Journal:
             self._waiting_bytes = sum(group.size for group in holding.waiting)
             self._quarantined = holding.quarantined
             self._quarantined_bytes = holding.quarantined_bytes
-        if self._first is not None:
-            self._latest = max(self._latest, self._first)
+            self._latest = max(self._latest, holding.latest)
 
 
 def _take(counter: Counter[str], name: str) -> None:

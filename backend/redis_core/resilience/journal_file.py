@@ -246,6 +246,11 @@ class JournalFile:
         row = self._database.execute(select, (self._target,)).fetchone()
         return None if row is None else float(row[0])
 
+    def latest(self) -> float:
+        """When the youngest waiting record was accepted; 0 when none waits."""
+        row = self._database.execute("SELECT created FROM waiting ORDER BY seq DESC LIMIT 1").fetchone()
+        return 0.0 if row is None else float(row[0])
+
     def groups(self) -> list[Group]:
         """What waits, counted by kind and order key."""
         select = f'SELECT kind, "order", count(*), sum({_SIZE}) FROM waiting WHERE target = ? GROUP BY 1, 2'  # noqa: S608

@@ -40,6 +40,8 @@ class Holding(Struct, frozen=True):
     waiting: tuple[Group, ...] = ()
     quarantined: int = 0
     quarantined_bytes: int = 0
+    latest: float = 0.0
+    """When the youngest waiting record was accepted: new ones are younger, whatever the clock says."""
 
 
 class Adopted(Struct, frozen=True):
@@ -119,6 +121,7 @@ class JournalFiles:
             tuple(group for file in self._all() for group in file.groups()),
             sum(count for count, _ in counts),
             sum(size for _, size in counts),
+            max((file.latest() for file in self._all()), default=0.0),
         )
 
     def close(self) -> None:
