@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, Self
 
@@ -90,13 +90,9 @@ class LockEngine:
         self._grants += 1
         return Token(0, self._grants)
 
-    def spawn(self, work: Awaitable[None], name: str) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         """A task that ends with the client."""
-
-        async def run() -> None:
-            await work
-
-        task = asyncio.create_task(run(), name=name)
+        task = asyncio.create_task(work, name=name)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
