@@ -10,9 +10,11 @@ from redis_core.commands import Commands, Key, scan_iter, wrong_shape
 from redis_core.errors import NoScript, StoreError, StoreUnavailable
 from redis_core.keys import cache_address, is_rate_key
 from redis_core.pipeline import Pipeline, Transaction
+from redis_core.resilience.outage import NO_OUTAGE, Outage
 from redis_core.retry import RetryBudget, may_repeat
 from redis_core.script import Script
 from redis_core.transport.base import Argument, Command, Reply, Subscription, Transport, TransportStats
+from redis_core.transport.failover import outage_of, primary_of
 
 if TYPE_CHECKING:
     from redis_core.config import Settings
@@ -57,6 +59,7 @@ class Client(Commands):
         self._retries = RetryBudget()
         self._services: dict[Callable[[Client], Service], Service] = {}
         self._workspaces: dict[str, Workspace] = {}
+        self._primary: Client | None = None
 
     @property
     def settings(self) -> Settings:
@@ -79,7 +82,26 @@ class Client(Commands):
 
     def within(self, seconds: float) -> Client:
         """This client with another deadline: `await redis.within(0.05).get(key)`."""
-        view = Client(self.transport, self._settings, timeout=seconds)
+        return self._view(self.transport, seconds)
+
+    @property
+    def outage(self) -> Outage:
+        """What is known of the store being away; always healthy where there is no failover."""
+        return outage_of(self.transport) or NO_OUTAGE
+
+    @property
+    def primary(self) -> Client:
+        """This client without the fallback to memory: while the store is away every call raises `StoreUnavailable`, not sent, at once.
+
+        Services speak to this one, and do what their feature's row of the resilience guide says. Itself where there is no failover.
+        """
+        if self._primary is None:
+            transport = primary_of(self.transport)
+            self._primary = self if transport is self.transport else self._view(transport, self._timeout)
+        return self._primary
+
+    def _view(self, transport: Transport, timeout: float | None) -> Client:
+        view = Client(transport, self._settings, timeout=timeout)
         view._retries = self._retries
         view._services = self._services
         view._workspaces = self._workspaces

@@ -89,9 +89,18 @@ class Settings(BaseSettings):
     redis_max_connections: int = Field(default=50, ge=1, le=10_000)
     """Most HTTP requests to Upstash at once, and most connections for blocking commands over TCP."""
 
-    redis_connect_timeout: float = Field(default=1.0, gt=0, le=60)
+    redis_failover: bool = True
+    """Go on in memory while the store is away, and keep what must not be lost in the journal."""
+    journal_path: Path | None = None
+    """Folder of the journal, on a disk that outlasts the process; `journal` in `raptorflow_state_dir` unless set."""
+    journal_max_bytes: int = Field(default=256 * 1024 * 1024, ge=64 * 1024)
+    """Most bytes the journal holds; what would exceed that is refused as `JournalFull`."""
+    journal_max_age: float = Field(default=7 * 86_400.0, ge=1)
+    """Seconds a record may wait in the journal; while an older one waits, nothing is accepted."""
+
+    redis_connect_timeout: float = Field(default=0.5, gt=0, le=60)
     """Seconds to open a connection, handshake included."""
-    redis_command_timeout: float = Field(default=1.0, gt=0, le=600)
+    redis_command_timeout: float = Field(default=0.8, gt=0, le=600)
     """Seconds until a command that has not been answered is given up, unless the call says otherwise."""
     redis_max_in_flight: int = Field(default=100_000, ge=1)
     """Most commands sent and not yet answered; one more is refused as `StoreOverloaded`."""

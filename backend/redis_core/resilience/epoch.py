@@ -13,8 +13,8 @@ from typing import Final
 __all__ = ["EPOCH_KEY", "MARK_SECONDS", "Epoch", "Seen"]
 
 EPOCH_KEY: Final = "sys:epoch"
-MARK_SECONDS: Final = 7 * 86_400
-"""Seconds a process' mark lives: longer than any outage that its journal outlasts."""
+MARK_SECONDS: Final = 86_400
+"""Seconds a process' mark lives after the last look."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ class Monitor:
     PROBES: Final = 3
     """Answered probes in a row after which the store is back."""
     FIRST_PAUSE: Final = 0.2
-    LONGEST_PAUSE: Final = 1.5
+    LONGEST_PAUSE: Final = 1.0
     """Seconds between probes, doubled from the first to this, with jitter. Short: a probe that fails costs nothing that is billed, and
     an outage shall be over soon after the store is back."""
     SETTLE: Final = 2.0

@@ -136,7 +136,7 @@ class Outage:
         del listener
         return _nothing
 
-    def force(self, on: bool) -> None:  # noqa: FBT001 - a switch
+    def force(self, on: bool) -> None:
         """Mock mode: an outage that ends when an operator says so. Loses nothing: what is recorded is carried out afterwards.
 
         Raises:
