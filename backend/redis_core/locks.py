@@ -60,15 +60,14 @@ class LockEngine:
     """What all locks of one client share: the line, and the locks of scope `process`.
 
     Args:
-        client: the store; never memory in place of it.
+        client: the store; its fallback to memory is not used.
         clock: the time.
     """
 
     def __init__(self, client: Client, clock: Clock = SYSTEM_CLOCK) -> None:
-        self.client = client
         self.clock = clock
-        self.store = LockStore(client)
-        self.line = Line(client)
+        self.store = LockStore(client.primary)
+        self.line = Line(client.primary)
         self.tasks: set[asyncio.Task[None]] = set()
         self._local: dict[str, tuple[asyncio.Lock, int]] = {}
         self._grants = 0
@@ -214,8 +213,6 @@ class Lock:
 
     async def _try(self, waits: float = 0) -> bool:
         asked = self._clock.monotonic()
-        if self._engine.client.mode == "degraded":
-            raise LockUnavailable(f"lock {self.name!r} cannot be granted while the store is away")
         found = await self._engine.store.take(self._keys, self.name, self._holder, self.ttl, waits)
         if isinstance(found, Token):
             self._token = found
@@ -261,10 +258,21 @@ class Lock:
     async def _renew(self) -> None:
         """Renew until released; say so when that failed for too long."""
         try:
+            pause = self.ttl * _RENEW_AT
             while True:
-                await self._clock.sleep(min(self.ttl * _RENEW_AT, self.remaining))
-                if not self.remaining or not await self._renewed():
+                await self._clock.sleep(min(pause, self.remaining))
+                if not self.remaining:
                     return
+                try:
+                    if not await self._renewed():
+                        return
+                    pause = self.ttl * _RENEW_AT
+                except StoreError as error:
+                    left = self.remaining
+                    _LOG.warning(
+                        "lock cannot be renewed", lock=self.name, seconds_left=left, error=str(error)
+                    )
+                    pause = self.ttl * _MARGIN
         finally:
             if self._token is not None:
                 self.lost.set()
@@ -283,12 +291,6 @@ class Lock:
             if not renewal.result():
                 _LOG.warning("lock lost: the store no longer has it", lock=self.name)
                 return False
-        except StoreError as error:
-            _LOG.warning(
-                "lock cannot be renewed", lock=self.name, seconds_left=self.remaining, error=str(error)
-            )
-            await self._clock.sleep(min(self.ttl * _MARGIN, self.remaining))
-            return True
         finally:
             for task in (renewal, over):
                 task.cancel()

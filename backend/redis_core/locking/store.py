@@ -94,4 +94,9 @@ def _families(name: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 
 def _number(epoch: bytes | None) -> int:
-    return int(epoch) if epoch is not None and epoch.isdigit() else 0
+    """The store's epoch in milliseconds: it is written as `<seconds>-<random>`, or as milliseconds where somebody raised it by hand."""
+    text, dash, _ = (epoch or b"0").decode("utf-8", "replace").partition("-")
+    try:
+        return int(float(text) * 1000) if dash else int(text)
+    except ValueError:
+        return 0

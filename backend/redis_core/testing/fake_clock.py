@@ -9,7 +9,7 @@ from typing import Final
 
 __all__ = ["FakeClock"]
 
-_TURNS: Final = 20
+_TURNS: Final = 50
 """Turns of the event loop that tasks are given after each step of time: enough for what does not wait for anything else."""
 
 
