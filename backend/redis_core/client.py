@@ -13,8 +13,15 @@ from redis_core.pipeline import Pipeline, Transaction
 from redis_core.resilience.outage import NO_OUTAGE, Outage
 from redis_core.retry import RetryBudget, may_repeat
 from redis_core.script import Script
-from redis_core.transport.base import Argument, Command, Reply, Subscription, Transport, TransportStats
-from redis_core.transport.failover import outage_of, primary_of
+from redis_core.transport.base import (
+    Argument,
+    Command,
+    Guarded,
+    Reply,
+    Subscription,
+    Transport,
+    TransportStats,
+)
 
 if TYPE_CHECKING:
     from redis_core.config import Settings
@@ -60,6 +67,7 @@ class Client(Commands):
         self._services: dict[Callable[[Client], Service], Service] = {}
         self._workspaces: dict[str, Workspace] = {}
         self._primary: Client | None = None
+        self._outage: Outage | None = None
 
     @property
     def settings(self) -> Settings:
@@ -87,7 +95,9 @@ class Client(Commands):
     @property
     def outage(self) -> Outage:
         """What is known of the store being away; always healthy where there is no failover."""
-        return outage_of(self.transport) or NO_OUTAGE
+        if self._outage is None:
+            self._outage = self.transport.outage if isinstance(self.transport, Guarded) else NO_OUTAGE
+        return self._outage
 
     @property
     def primary(self) -> Client:
@@ -96,7 +106,7 @@ class Client(Commands):
         Services speak to this one, and do what their feature's row of the resilience guide says. Itself where there is no failover.
         """
         if self._primary is None:
-            transport = primary_of(self.transport)
+            transport = self.transport.primary if isinstance(self.transport, Guarded) else self.transport
             self._primary = self if transport is self.transport else self._view(transport, self._timeout)
         return self._primary
 

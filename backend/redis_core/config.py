@@ -12,14 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from dotenv import dotenv_values
+from pydantic import AliasChoices, Field, TypeAdapter, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from redis_core.address import StoreAddress, parse_address, redact_url
 from redis_core.errors import ConfigError
 from redis_core.secret import Secret
 
-__all__ = ["Environment", "Settings", "load_settings"]
+__all__ = ["Environment", "Settings", "env_file_stamp", "load_settings", "mock_wanted"]
 
 Environment = Literal["development", "test", "production"]
 
@@ -186,9 +187,7 @@ def load_settings(**overrides: object) -> Settings:
     Raises:
         ConfigError: one is wrong; names the variable, its value (redacted) and the remedy.
     """
-    files = [_BACKEND / ".env"]
-    if os.environ.get("RAPTORFLOW_ENV", "").strip().lower() not in {"development", "test"}:
-        files.append(_BACKEND / ".env.production")
+    files = _env_files()
     try:
         settings = Settings(_env_file=files, **overrides)  # type: ignore[arg-type, call-arg]
     except ValidationError as error:
@@ -200,6 +199,44 @@ def load_settings(**overrides: object) -> Settings:
     if not settings.mock_redis:
         settings.store_address()
     return settings
+
+
+def _env_files() -> list[Path]:
+    files = [_BACKEND / ".env"]
+    if os.environ.get("RAPTORFLOW_ENV", "").strip().lower() not in {"development", "test"}:
+        files.append(_BACKEND / ".env.production")
+    return files
+
+
+def mock_wanted() -> bool:
+    """What `MOCK_REDIS` is now, by the environment and the `.env` files as they are.
+
+    Raises:
+        ConfigError: it is neither true nor false, or a file is not UTF-8.
+    """
+    said = os.environ.get("MOCK_REDIS", "")
+    for file in reversed(_env_files()):
+        try:
+            said = said or dotenv_values(file).get("MOCK_REDIS") or ""
+        except UnicodeDecodeError as error:
+            raise ConfigError(str(file), "not UTF-8", f"save it as UTF-8 ({error.reason})") from None
+    try:
+        return TypeAdapter(bool).validate_python(said.strip() or False)
+    except ValidationError:
+        raise ConfigError("MOCK_REDIS", said, "set it to true or false") from None
+
+
+def env_file_stamp() -> tuple[tuple[int, int] | None, ...]:
+    """What changes when a `.env` file does: date and size of each, None for one that is not there."""
+    return tuple(_stamp(file) for file in _env_files())
+
+
+def _stamp(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def _config_error(error: ValidationError) -> ConfigError:

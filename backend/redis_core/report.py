@@ -79,11 +79,11 @@ async def store_report(probe: HealthProbe, *, clock: Clock = SYSTEM_CLOCK) -> St
     info: dict[str, str] | None = None
     failure: str | None = None
     health = await probe.ask(_BUDGET)
-    if health.status == "fail":
+    if isinstance(health.output, str):
         failure = str(health.output)
     else:
         try:
-            info = await client.within(_BUDGET).info()
+            info = await client.primary.within(_BUDGET).info()
         except StoreError as error:
             failure = f"{type(error).__name__}: {error}"
     return StoreReport(
@@ -92,7 +92,7 @@ async def store_report(probe: HealthProbe, *, clock: Clock = SYSTEM_CLOCK) -> St
         connection=ConnectionFigures(
             mode=client.mode,
             target=client.transport.target,
-            reachable=health.status != "fail",
+            reachable=failure is None,
             error=failure,
             connects_total=client.stats.connects,
         ),

@@ -8,6 +8,7 @@ from redis_core.api.access import AdminAccess
 from redis_core.api.admin import create_admin_router
 from redis_core.api.context import ClientSource, ProbeSource
 from redis_core.api.health import create_health_router
+from redis_core.api.mock import create_mock_router
 from redis_core.client import get_redis
 from redis_core.config import Environment, load_settings
 
@@ -32,4 +33,5 @@ def create_router(
     router = APIRouter(prefix=prefix)
     router.include_router(create_health_router(probe_source, access))
     router.include_router(create_admin_router(probe_source, access))
+    router.include_router(create_mock_router(probe_source, access))
     return router

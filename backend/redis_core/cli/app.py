@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import redis_core
-from redis_core.cli import doctor, health, serve
+from redis_core.cli import doctor, health, mock, serve
 from redis_core.cli import worker as worker_command
 from redis_core.cli.exit_codes import EXIT_CODES_HELP, ExitCode
 from redis_core.cli.output import failure_of, print_failure
@@ -28,6 +28,7 @@ app.command()(serve.up)
 app.command()(serve.gateway)
 app.command()(health.health)
 app.command()(doctor.doctor)
+app.command()(mock.mock)
 app.command()(worker_command.worker)
 
 

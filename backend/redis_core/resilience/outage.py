@@ -15,16 +15,18 @@ is off. `watchman.py` has the real one.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-
-from msgspec import Struct
+from typing import TYPE_CHECKING, TypeAlias
 
 from redis_core.errors import ConfigError, JournalBroken
-from redis_core.resilience.record import Record
+
+if TYPE_CHECKING:
+    from redis_core.resilience.record import Record
 
 __all__ = ["NO_OUTAGE", "Change", "Outage", "OutageFigures", "Replay", "State"]
 
-Replay = Callable[[Sequence[Record]], Awaitable[None]]
+Replay: TypeAlias = Callable[["Sequence[Record]"], Awaitable[None]]
 """Carries out records of one kind, oldest first. It may be called again for records that were carried out already, so it must be
 idempotent by `Record.id`. `StoreUnavailable` and `StoreReadOnly`: later. Any other error: those records go to quarantine, one by
 one where a batch held several."""
@@ -42,7 +44,8 @@ class State(StrEnum):
     """It answers again, and what was accepted meanwhile is carried out."""
 
 
-class Change(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Change:
     """The state has changed, or the store turned out to have lost its data."""
 
     before: State
@@ -55,7 +58,8 @@ class Change(Struct, frozen=True):
     """The store lost what it had, or part of it: that something is not there proves nothing. `before` and `after` may be the same."""
 
 
-class OutageFigures(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class OutageFigures:
     """Totals of this process, for health and metrics."""
 
     state: State = State.HEALTHY

@@ -165,7 +165,8 @@ class Watchman(Outage):
             return
         self._monitor.force(self._clock.monotonic(), on)
         _LOG.warning(
-            "mock mode is on: an operator asked for it" if on else "mock mode is off", target=self._store.target
+            "mock mode is on: an operator asked for it" if on else "mock mode is off",
+            target=self._store.target,
         )
         self._changed()
         self._wake.set()
@@ -299,7 +300,9 @@ class Watchman(Outage):
                 _LOG.error(
                     "the store rejects our credentials", target=self._store.target, error=found.message
                 )
-        elif found.trouble is not Kind.UNREACHABLE and self._rejected and found.trouble is not Kind.OVERLOADED:
+        elif (
+            found.trouble is not Kind.UNREACHABLE and self._rejected and found.trouble is not Kind.OVERLOADED
+        ):
             self._rejected = False
             _LOG.info("the store accepts our credentials again", target=self._store.target)
         if found.trouble is Kind.READ_ONLY and not self._read_only:
@@ -349,7 +352,11 @@ class Watchman(Outage):
             self._lost = False
             self._losses += 1
             _LOG.warning("the store has lost its data, or part of it", target=self._store.target)
-        lasted = self._clock.monotonic() - self._monitor.began if before in {State.DEGRADED, State.RECOVERING} else 0.0
+        lasted = (
+            self._clock.monotonic() - self._monitor.began
+            if before in {State.DEGRADED, State.RECOVERING}
+            else 0.0
+        )
         change = Change(before, after, lasted, self.forced, lost)
         for listener in list(self._listeners):
             try:

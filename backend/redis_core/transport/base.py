@@ -12,11 +12,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
 from redis_core.errors import StoreError
 
-__all__ = ["Argument", "Command", "Message", "Reply", "Subscription", "Transport", "TransportStats"]
+if TYPE_CHECKING:
+    from redis_core.resilience.outage import Outage
+
+__all__ = [
+    "Argument",
+    "Command",
+    "Guarded",
+    "Message",
+    "Reply",
+    "Subscription",
+    "Transport",
+    "TransportStats",
+]
 
 Argument: TypeAlias = str | bytes | int | float
 """One word of a command. Text goes out as UTF-8, numbers as their decimal form, bytes as they are."""
@@ -139,4 +151,19 @@ class Transport(Protocol):
 
     async def aclose(self) -> None:
         """Fail what is in flight and let go of every socket, task and process. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class Guarded(Protocol):
+    """What a transport has besides, whose store is watched: `failover.py`."""
+
+    @property
+    def outage(self) -> Outage:
+        """What is known of the store being away."""
+        ...
+
+    @property
+    def primary(self) -> Transport:
+        """The store itself, without a fallback."""
         ...

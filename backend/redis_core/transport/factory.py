@@ -30,6 +30,8 @@ async def open_transport(settings: Settings) -> Transport:
 
 
 def _with_failover(store: Transport, settings: Settings) -> Transport:
+    from redis_core.clock import SYSTEM_CLOCK  # noqa: PLC0415
+    from redis_core.resilience.env_switch import EnvSwitch  # noqa: PLC0415
     from redis_core.resilience.journal import Journal  # noqa: PLC0415
     from redis_core.transport.failover import FailoverTransport  # noqa: PLC0415
 
@@ -45,7 +47,7 @@ def _with_failover(store: Transport, settings: Settings) -> Transport:
         max_age=settings.journal_max_age,
     )
     transport = FailoverTransport(store, journal, memory)
-    transport.outage.start()
+    transport.watch(EnvSwitch(transport.outage, SYSTEM_CLOCK))
     return transport
 
 

@@ -21,11 +21,11 @@ from redis_core.transport.base import Command, Reply, Subscription, Transport
 from redis_core.transport.failover_subscription import FailoverSubscriptions
 
 if TYPE_CHECKING:
+    from redis_core.resilience.env_switch import EnvSwitch
     from redis_core.resilience.journal import Journal
-    from redis_core.resilience.outage import Outage
     from redis_core.resilience.watchman import Watchman
 
-__all__ = ["FailoverTransport", "PrimaryTransport", "outage_of", "primary_of"]
+__all__ = ["FailoverTransport", "PrimaryTransport"]
 
 Send = Callable[[Sequence[Command]], Awaitable[list[Reply]]]
 
@@ -56,6 +56,11 @@ class PrimaryTransport:
     def mode(self) -> str:
         """The store's, or `degraded` or `recovering`."""
         return _MODES.get(self.outage.state) or self.store.mode
+
+    @property
+    def primary(self) -> PrimaryTransport:
+        """Itself."""
+        return self
 
     @property
     def links(self) -> int:
@@ -170,6 +175,7 @@ class FailoverTransport:
         self.target = store.target
         self.stats = store.stats
         self._make_memory = memory
+        self._switch: EnvSwitch | None = None
         self._memory: Transport | None = None
         self._direct = True
         self._send = store.execute
@@ -214,8 +220,21 @@ class FailoverTransport:
         """Listen to channels and patterns, on the store and, during an outage, in memory; see `Transport`."""
         return await self._subscriptions.subscribe(channels, patterns)
 
+    def watch(self, switch: EnvSwitch | None = None) -> None:
+        """Begin to watch the store, in the running event loop.
+
+        Args:
+            switch: turns mock mode on and off; closed with this.
+        """
+        self._switch = switch
+        self.outage.start()
+        if switch is not None:
+            switch.start()
+
     async def aclose(self) -> None:
         """Close the watch, the journal, memory and the store."""
+        if self._switch is not None:
+            await self._switch.aclose()
         await self.outage.aclose()
         await self._subscriptions.aclose()
         memory, self._memory = self._memory, None
@@ -312,15 +331,3 @@ class FailoverTransport:
         if from_memory:
             return await self._in_memory().subscribe(*channels, patterns=patterns)
         return await self.primary.subscribe(*channels, patterns=patterns)
-
-
-def primary_of(transport: Transport) -> Transport:
-    """The strict face of a transport; itself where there is no failover."""
-    return transport.primary if isinstance(transport, FailoverTransport) else transport
-
-
-def outage_of(transport: Transport) -> Outage | None:
-    """The outage that watches a transport's store, if one does."""
-    return transport.outage if isinstance(transport, FailoverTransport | PrimaryTransport) else None
-
-

@@ -75,7 +75,9 @@ class _Relay(Feed):
     async def open(self) -> None:
         """Listen where calls go now."""
         await self._move()
-        self._keeper = asyncio.get_running_loop().create_task(self._keep(), name="redis-failover-subscription")
+        self._keeper = asyncio.get_running_loop().create_task(
+            self._keep(), name="redis-failover-subscription"
+        )
 
     async def aclose(self) -> None:
         """Stop listening; messages already here can still be read."""

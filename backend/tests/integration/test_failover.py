@@ -258,7 +258,9 @@ async def test_a_store_that_comes_back_empty_is_noticed(tmp_path: Path) -> None:
             await until(lambda: client.outage._probe.knows_store)  # type: ignore[attr-defined]
             proxy.refuse()
             await client.get("k")
-            direct = await connect(Settings(_env_file=None, redis_url=f"unix://{first}", redis_failover=False))  # type: ignore[call-arg]
+            direct = await connect(
+                Settings(_env_file=None, redis_url=f"unix://{first}", redis_failover=False)
+            )  # type: ignore[call-arg]
             async with direct:
                 await direct.flushdb()
             proxy.up()

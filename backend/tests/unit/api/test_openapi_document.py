@@ -30,6 +30,7 @@ def test_every_route_documents_its_answers_and_their_media_types(document: dict[
             "422": problem,
         },
         "/api/v1/admin/redis-metrics": {"200": ["application/json"], "403": problem, "500": problem},
+        "/api/v1/admin/mock": {"200": ["application/json"], "403": problem, "500": problem},
         "/api/v1/admin/redis-stats": {
             "200": ["application/json"],
             "403": problem,
@@ -60,4 +61,5 @@ async def test_routers_stand_in_an_app_of_ones_own_under_ones_own_prefix(memory:
         "/ops/health/redis",
         "/ops/admin/redis-metrics",
         "/ops/admin/redis-stats",
+        "/ops/admin/mock",
     }
