@@ -92,6 +92,8 @@ class TcpTransport:
         connection = self._connection
         if connection is None or connection.closed or not connection.writable or connection.quiet():
             return await self.send(batch, timeout) if batch else []
+        if not batch:
+            return []
         return await connection.call(batch, self._options.command_timeout if timeout is None else timeout)
 
     async def send(self, batch: Sequence[Command], timeout: float | None = None) -> list[Reply]:
