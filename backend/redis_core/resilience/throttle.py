@@ -23,6 +23,7 @@ class Throttle:
     """How many times what is accepted may be asked for; 2 lets the store see that there is more to come."""
     WINDOW: Final = 120.0
     _BUCKET: Final = 10.0
+    _BEFORE: Final = 10.0
 
     def __init__(self, draw: random.Random | None = None) -> None:
         self._random = draw or random.Random()  # noqa: S311 - no secret
@@ -58,7 +59,8 @@ class Throttle:
     def refused(self, now: float) -> None:
         """The store said that it is overloaded."""
         if not self._buckets:
-            self._bucket(now)[0] += 1  # the request was sent uncounted
+            # What went before was not counted, and was accepted: one refusal alone shall throttle nothing.
+            self._bucket(now)[:] = [self._BEFORE + 1, self._BEFORE]
         else:
             self._bucket(now)
 
