@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Final
 
 from redis_core.errors import StoreError
@@ -46,7 +46,7 @@ class Line:
         return f"{self._name}.{self._number}"
 
     @contextlib.contextmanager
-    def standing(self, holder: str) -> Iterator[asyncio.Event]:
+    def standing(self, holder: str) -> Generator[asyncio.Event]:
         """Be in line: the event is set when it may be the holder's turn."""
         told = self._waiters[holder] = asyncio.Event()
         if self._closing is not None:

@@ -9,6 +9,7 @@ from redis_core.keys import LOCK_BELL, WorkspaceKeys
 from redis_core.locking.token import Token
 from redis_core.resilience.epoch import EPOCH_KEY
 from redis_core.script import load_script
+from redis_core.transport.base import Argument
 
 if TYPE_CHECKING:
     from redis_core.client import Client
@@ -51,11 +52,11 @@ class LockStore:
         names = [keys.key(family, *part) for family, part in _families(name)]
         while True:
             epoch = self._epoch
-            args = [holder, round(ttl * 1000), round(waits * 1000), epoch, LOCK_BELL]
+            args: list[Argument] = [holder, round(ttl * 1000), round(waits * 1000), epoch, LOCK_BELL]
             async with self._client.pipeline() as batch:
                 known = batch.get(EPOCH_KEY)
                 taken = batch.run(self._take, names, args)
-            self._epoch = max(epoch, _number(known.result()))
+            self._epoch = max(epoch, _number(await known))
             if self._epoch > epoch:
                 continue  # the store lost data since: a token must be of the new epoch
             reply: Any = taken.result()
@@ -63,7 +64,7 @@ class LockStore:
 
     async def renew(self, keys: WorkspaceKeys, name: str, holder: str, ttl: float) -> bool:
         """Let a lock live on; whether it still was the holder's. Budget: 1 command, on Upstash 3."""
-        args = ["renew", holder, round(ttl * 1000), LOCK_BELL]
+        args: list[Argument] = ["renew", holder, round(ttl * 1000), LOCK_BELL]
         return bool(await self._client.run(self._keep, self._line(keys, name), args))
 
     async def leave(self, keys: WorkspaceKeys, name: str, holder: str, token: Token | None) -> None:
@@ -94,9 +95,9 @@ def _families(name: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 
 def _number(epoch: bytes | None) -> int:
-    """The store's epoch in milliseconds: it is written as `<seconds>-<random>`, or as milliseconds where somebody raised it by hand."""
+    """The store's epoch in microseconds: it is written as `<seconds>-<random>`, or as microseconds where somebody raised it by hand."""
     text, dash, _ = (epoch or b"0").decode("utf-8", "replace").partition("-")
     try:
-        return int(float(text) * 1000) if dash else int(text)
+        return int(float(text) * 1_000_000) if dash else int(text)
     except ValueError:
         return 0

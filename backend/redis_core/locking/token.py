@@ -15,7 +15,7 @@ class Token(NamedTuple):
     """
 
     epoch: int
-    """Grows when the store has lost data; in milliseconds since the Unix epoch."""
+    """Grows when the store has lost data; in microseconds since the Unix epoch."""
     counter: int
     """Grows with each grant of any lock of the workspace."""
 

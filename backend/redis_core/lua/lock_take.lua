@@ -2,7 +2,7 @@
 --
 -- KEYS  1 the lock   2 the fencing counter   3 who waits, by arrival   4 who waits, by when they are taken for dead
 -- ARGV  1 the caller's id, <process>.<n>   2 ms to live   3 ms after which a waiter is taken for dead, 0 not to wait
---       4 the least epoch of a token   5 the prefix of the channels by which processes are woken
+--       4 the least epoch of a token, in microseconds   5 the prefix of the channels by which processes are woken
 -- Reply {1, token} it is the caller's; {0, ms} it is not, and ends after these ms unless it is renewed
 -- Cost  GET ZRANGE HMGET HSET SET; held: GET, and to wait TIME ZRANGEBYSCORE ZADD ZADD PEXPIRE PEXPIRE PTTL, once APPEND
 local id, least = ARGV[1], tonumber(ARGV[4])
@@ -16,12 +16,12 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
--- Tokens only grow: a counter that was lost begins anew in an epoch that is the time.
+-- Tokens only grow: a counter that was lost begins anew in an epoch that is the time, in microseconds.
 local function mint()
   local known = redis.call('HMGET', KEYS[2], 'e', 'n')
   local epoch, count = tonumber(known[1] or ''), tonumber(known[2] or '')
   if not epoch or not count then
-    epoch, count = math.max(least, math.floor(time() / 1000)), 0
+    epoch, count = math.max(least, time()), 0
   elseif least > epoch then
     epoch, count = least, 0
   end

@@ -235,7 +235,9 @@ class JournalFile:
         if order is not None:
             where.append('"order" = ?')
             values.append(order)
-        select = f"SELECT seq, {_COLUMNS}, checksum FROM waiting WHERE {' AND '.join(where)} ORDER BY seq LIMIT ?"  # noqa: S608
+        select = (
+            f"SELECT seq, {_COLUMNS}, checksum FROM waiting WHERE {' AND '.join(where)} ORDER BY seq LIMIT ?"  # noqa: S608
+        )
         for seq, *fields, checksum in self._database.execute(select, (*values, limit)):
             record = Record(*fields)
             yield seq, record, is_intact(record, checksum)

@@ -25,7 +25,8 @@ async def main(folder: Path, name: str, most_bytes: int) -> None:
             try:
                 await journal.append("job", f"{name}-{lane}", record.encode() + bytes(300), id=record)
             except JournalBroken as error:
-                print("BROKEN", error, flush=True)
+                sys.stdout.write(f"BROKEN {error}\n")
+                sys.stdout.flush()
                 return
             sys.stdout.write(record + "\n")
             sys.stdout.flush()

@@ -68,7 +68,7 @@ async def test_every_acknowledged_record_outlives_kill_9(tmp_path: Path, seed: i
     assert set(acknowledged) <= kept
     assert in_order(records)
     await journal.aclose()
-    assert os.listdir(folder) == []
+    assert list(folder.iterdir()) == []
 
 
 async def test_a_full_disk_is_a_clear_error_and_what_was_acknowledged_stays(tmp_path: Path) -> None:
@@ -92,7 +92,9 @@ async def test_a_full_file_system_refuses_and_takes_again_when_there_is_room(tmp
     small = tmp_path / "small"
     small.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", str(small)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", str(small)],
+        capture_output=True,
+        check=False,
     )
     if mounted.returncode:
         pytest.skip(f"mount: {mounted.stderr.decode().strip()}")
@@ -155,7 +157,7 @@ async def test_processes_that_adopt_at_once_replay_nothing_twice(tmp_path: Path)
         adopter.stdin.flush()
     replayed = [line for adopter in adopters for line in adopter.communicate(timeout=40)[0].splitlines()]
     assert sorted(replayed) == sorted(expected)
-    assert os.listdir(folder) == []
+    assert list(folder.iterdir()) == []
 
 
 async def test_a_child_that_was_forked_does_not_keep_its_parents_file(tmp_path: Path) -> None:

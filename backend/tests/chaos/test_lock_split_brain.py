@@ -25,9 +25,8 @@ async def pair() -> AsyncIterator[Pair]:
         FaultProxy(("127.0.0.1", server.port)) as left,
         FaultProxy(("127.0.0.1", server.port)) as right,
     ):
-        options = {"redis_command_timeout": 0.3, "redis_connect_timeout": 0.3}
-        one = await connect(redis_url=left.url, **options)
-        two = await connect(redis_url=right.url, **options)
+        one = await connect(redis_url=left.url, redis_command_timeout=0.3, redis_connect_timeout=0.3)
+        two = await connect(redis_url=right.url, redis_command_timeout=0.3, redis_connect_timeout=0.3)
         yield (one, left), (two, right)
         left.up()
         right.up()

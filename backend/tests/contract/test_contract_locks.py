@@ -42,7 +42,12 @@ async def test_an_uncontended_lock_costs_two_commands_and_one_more_to_release(cl
     assert (client.stats.commands - before[0], client.stats.trips - before[1]) == (2, 1)
     await lease.release()
     assert client.stats.commands - before[0] == 3
-    assert await client.exists("ws:{acme}:lock:report", "ws:{acme}:lock-line:report", "ws:{acme}:lock-waiters:report") == 0
+    assert (
+        await client.exists(
+            "ws:{acme}:lock:report", "ws:{acme}:lock-line:report", "ws:{acme}:lock-waiters:report"
+        )
+        == 0
+    )
 
 
 async def test_who_waits_is_woken_in_the_order_of_asking(client: Client) -> None:
@@ -147,7 +152,7 @@ async def test_tokens_grow_after_the_store_went_back_in_time(client: Client) -> 
     for _ in range(3):
         async with holder(client) as lease:
             last = lease.token
-    await client.hset(counter, old)
+    await client.hset(counter, {name.decode(): value for name, value in old.items()})
     await client.set(EPOCH_KEY, str(last.epoch + 1))
     async with holder(another(client)) as lease:
         assert lease.token > last

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from redis_core.client import Client
+from redis_core.clock import SYSTEM_CLOCK
 from redis_core.errors import LockLost, LockUnavailable, Outcome, StoreUnavailable
 from redis_core.keys import WorkspaceKeys
 from redis_core.locking.store import LockStore, _number
@@ -24,13 +25,11 @@ class UpstashInMemory(MockRedisClient):
     """A memory store that calls itself Upstash and knows DELEX."""
 
     def __init__(self, clock: FakeClock | None = None) -> None:
-        super().__init__(**({} if clock is None else {"clock": clock}))
+        super().__init__(clock=clock or SYSTEM_CLOCK)
         self.sent: list[str] = []
         self.away = False
 
-    @property
-    def mode(self) -> str:
-        return "upstash"
+    mode = "upstash"
 
     async def execute(self, batch: Sequence[Command], *, timeout: float | None = None) -> list[Reply]:
         if self.away:
@@ -137,9 +136,9 @@ async def test_the_end_of_a_lost_lease_says_so_and_hides_no_error() -> None:
 
 @pytest.mark.parametrize(
     ("epoch", "number"),
-    [(None, 0), (b"1800000000.5-ab12", 1_800_000_000_500), (b"17", 17), (b"nonsense", 0), (b"x-y", 0)],
+    [(None, 0), (b"1800000000.5-ab12", 1_800_000_000_500_000), (b"17", 17), (b"nonsense", 0), (b"x-y", 0)],
 )
-def test_the_stores_epoch_is_read_as_milliseconds(epoch: bytes | None, number: int) -> None:
+def test_the_stores_epoch_is_read_as_microseconds(epoch: bytes | None, number: int) -> None:
     assert _number(epoch) == number
 
 

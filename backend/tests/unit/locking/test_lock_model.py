@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable
+from typing import TypeVar
 
 import hypothesis.strategies as st
 from hypothesis import settings
@@ -39,11 +39,15 @@ class LocksAgainstATwin(RuleBasedStateMachine):
         self.token: Token | None = None
         self.raised = 0
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
+    def run(self, work: Awaitable[T]) -> T:
         # Arrivals are ordered by the store's time, in which no two commands are at one moment.
         self.clock.advance(0.001)
         self.expire()
-        return self.loop.run_until_complete(work)
+
+        async def waited() -> T:
+            return await work
+
+        return self.loop.run_until_complete(waited())
 
     def expire(self) -> None:
         if self.holder is not None and self.clock.now() >= self.ends:
@@ -107,12 +111,12 @@ class LocksAgainstATwin(RuleBasedStateMachine):
 
     @rule()
     def the_epoch_is_raised(self) -> None:
-        self.raised = int(self.clock.now() * 1000) + 1
-        self.run(self.client.execute("SET", EPOCH_KEY, self.raised))  # type: ignore[arg-type]
+        self.raised = int(self.clock.now() * 1_000_000) + 1
+        self.run(self.client.execute("SET", EPOCH_KEY, self.raised))
 
     @invariant()
     def the_store_agrees_on_the_holder(self) -> None:
-        value = self.run(self.client.execute("GET", "ws:{acme}:lock:l"))  # type: ignore[arg-type]
+        value = self.run(self.client.execute("GET", "ws:{acme}:lock:l"))
         assert (value.split(b" ")[0].decode() if isinstance(value, bytes) else None) == self.holder
 
     def teardown(self) -> None:

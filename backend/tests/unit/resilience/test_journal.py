@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import sqlite3
 import stat
@@ -34,13 +33,15 @@ async def journal(folder: Path) -> AsyncIterator[Journal]:
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(name for name in os.listdir(folder) if name.endswith(".journal"))
+    return sorted(entry.name for entry in folder.iterdir() if entry.suffix == ".journal")
 
 
 async def left_behind(folder: Path, count: int = 3, *, target: str = TARGET, payload: bytes = b"x") -> None:
     """A file with this many records, as a process that was closed with work left leaves it."""
     one = Journal(folder, target)
-    await asyncio.gather(*(one.append("job", "q", payload + b"%d" % n, id=f"{target}-{n}") for n in range(count)))
+    await asyncio.gather(
+        *(one.append("job", "q", payload + b"%d" % n, id=f"{target}-{n}") for n in range(count))
+    )
     await one.aclose()
 
 
@@ -168,7 +169,7 @@ async def test_the_folder_is_private(journal: Journal, folder: Path) -> None:
     folder.mkdir(mode=0o755)
     await journal.append("job", "q", b"")
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert {stat.S_IMODE((folder / name).stat().st_mode) & 0o077 for name in os.listdir(folder)} == {0}
+    assert {stat.S_IMODE(entry.stat().st_mode) & 0o077 for entry in folder.iterdir()} == {0}
 
 
 async def test_what_is_left_is_adopted_and_drained_files_go_away(journal: Journal, folder: Path) -> None:
@@ -183,7 +184,7 @@ async def test_what_is_left_is_adopted_and_drained_files_go_away(journal: Journa
     await journal.done([record.id for record in batch])
     assert len(files(folder)) == 1, "the drained file is gone"
     await journal.aclose()
-    assert os.listdir(folder) == []
+    assert list(folder.iterdir()) == []
 
 
 async def test_files_are_adopted_each_minute(folder: Path) -> None:
@@ -272,7 +273,7 @@ async def test_damage_anywhere_is_reported_and_never_makes_a_wrong_record(folder
     told = journal.figures.damaged_total or journal.figures.quarantined
     assert not missing or told, "what is missing is told"
     if journal.figures.damaged_total:
-        assert any(entry.endswith(".damaged") for entry in os.listdir(folder))
+        assert any(entry.suffix == ".damaged" for entry in folder.iterdir())
     await journal.append("job", "q", b"goes on")
     await journal.aclose()
 
@@ -281,8 +282,8 @@ async def test_a_file_that_is_removed_under_us_is_noticed_before_anything_is_ack
     journal: Journal, folder: Path
 ) -> None:
     await journal.append("job", "q", b"1", id="a")
-    for name in os.listdir(folder):
-        (folder / name).unlink()
+    for entry in tuple(folder.iterdir()):
+        entry.unlink()
     with pytest.raises(JournalBroken, match="removed"):
         await journal.append("job", "q", b"2", id="b")
     await journal.append("job", "q", b"2", id="b")
@@ -294,7 +295,7 @@ async def test_something_that_is_no_journal_is_set_aside(journal: Journal, folde
     (folder / "x.journal").write_bytes(b"not a database at all" * 400)
     assert await journal.adopt() == 0
     assert journal.figures.damaged_total == 1
-    assert os.listdir(folder) == ["x.journal.damaged"]
+    assert [entry.name for entry in folder.iterdir()] == ["x.journal.damaged"]
 
 
 async def test_a_folder_that_cannot_be_used_is_an_error_with_its_name(tmp_path: Path) -> None:

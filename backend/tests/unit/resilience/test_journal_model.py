@@ -52,7 +52,9 @@ class JournalAgainstAList(RuleBasedStateMachine):
             names.append((str(self.number), kind, order))
 
         async def together() -> None:
-            await asyncio.gather(*(self.journal.append(kind, order, b"p" * 10, id=name) for name, kind, _ in names))
+            await asyncio.gather(
+                *(self.journal.append(kind, order, b"p" * 10, id=name) for name, kind, _ in names)
+            )
 
         self.run(together())
         self.waiting += names
