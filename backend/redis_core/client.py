@@ -10,6 +10,7 @@ from redis_core.commands import Commands, Key, scan_iter, wrong_shape
 from redis_core.errors import NoScript, StoreError, StoreUnavailable
 from redis_core.keys import cache_address, is_rate_key
 from redis_core.pipeline import Pipeline, Transaction
+from redis_core.resilience.classify import TROUBLE
 from redis_core.resilience.outage import NO_OUTAGE, Outage
 from redis_core.retry import RetryBudget, may_repeat
 from redis_core.script import Script
@@ -67,7 +68,7 @@ class Client(Commands):
         self._services: dict[Callable[[Client], Service], Service] = {}
         self._workspaces: dict[str, Workspace] = {}
         self._primary: Client | None = None
-        self._outage: Outage | None = None
+        self._guard = cast("Guarded | None", getattr(transport, "guard", None))
 
     @property
     def settings(self) -> Settings:
@@ -95,9 +96,7 @@ class Client(Commands):
     @property
     def outage(self) -> Outage:
         """What is known of the store being away; always healthy where there is no failover."""
-        if self._outage is None:
-            self._outage = self.transport.outage if isinstance(self.transport, Guarded) else NO_OUTAGE
-        return self._outage
+        return NO_OUTAGE if self._guard is None else self._guard.outage
 
     @property
     def primary(self) -> Client:
@@ -106,7 +105,7 @@ class Client(Commands):
         Services speak to this one, and do what their feature's row of the resilience guide says. Itself where there is no failover.
         """
         if self._primary is None:
-            transport = self.transport.primary if isinstance(self.transport, Guarded) else self.transport
+            transport = self.transport if self._guard is None else self._guard.primary
             self._primary = self if transport is self.transport else self._view(transport, self._timeout)
         return self._primary
 
@@ -231,8 +230,19 @@ class Client(Commands):
     async def _execute(self, batch: Sequence[Command]) -> list[Reply]:
         """Send a batch, and once more if that is safe, of use, and within budget and deadline."""
         self._retries.deposit()
+        guard = self._guard
         try:
-            return await self.transport.execute(batch, timeout=self._timeout)
+            if guard is None or not guard.direct:
+                return await self.transport.execute(batch, timeout=self._timeout)
+            # What the guard's own `execute` does, without a coroutine of its own: that is most of what it would cost.
+            try:
+                replies = await guard.store.execute(batch, timeout=self._timeout)
+            except StoreError as error:
+                return await guard.failed(batch, self._timeout, error)
+            guard.answered += 1
+            if TROUBLE.isdisjoint(map(type, replies)):
+                return replies
+            return await guard.troubled(batch, self._timeout, replies)
         except StoreUnavailable as error:
             if not may_repeat(batch, error) or not self._retries.withdraw():
                 raise

@@ -36,8 +36,10 @@ _RETRY: Final = 0.5
 class Traffic(Protocol):
     """What calls tell without being asked."""
 
-    answered: int
-    """Calls that the store has ever answered."""
+    @property
+    def answered_total(self) -> int:
+        """Calls that the store has ever answered."""
+        ...
 
     @property
     def links(self) -> int:
@@ -182,7 +184,7 @@ class Watchman(Outage):
         """
         if error.kind is Kind.UNREACHABLE:
             counts = not (own_deadline and isinstance(error, DeadlineExceeded))
-            self._monitor.call_failed(self._clock.monotonic(), self._traffic.answered, counts=counts)
+            self._monitor.call_failed(self._clock.monotonic(), self._traffic.answered_total, counts=counts)
             self._changed(str(error))
         else:
             self._noted(Look(error.kind, message=str(error)))
@@ -269,7 +271,7 @@ class Watchman(Outage):
         found = await self._probe.look()
         self._noted(found)
         self._monitor.probed(
-            self._clock.monotonic(), found.trouble, self._traffic.answered, silent=found.silent
+            self._clock.monotonic(), found.trouble, self._traffic.answered_total, silent=found.silent
         )
         self._changed(found.message)
 

@@ -154,9 +154,21 @@ class Transport(Protocol):
         ...
 
 
-@runtime_checkable
 class Guarded(Protocol):
-    """What a transport has besides, whose store is watched: `failover.py`."""
+    """What a transport is besides, whose store is watched, as its attribute `guard`: `failover.py`.
+
+    A caller on a hot path may send to `store` itself while `direct` is true, if it counts what is answered and hands over what fails.
+    """
+
+    direct: bool
+    """Whether a call may simply be sent to the store."""
+    answered: int
+    """Calls that were."""
+
+    @property
+    def store(self) -> Transport:
+        """The store, unwatched."""
+        ...
 
     @property
     def outage(self) -> Outage:
@@ -165,5 +177,15 @@ class Guarded(Protocol):
 
     @property
     def primary(self) -> Transport:
-        """The store itself, without a fallback."""
+        """The store, watched, without a fallback."""
+        ...
+
+    async def failed(self, batch: Sequence[Command], timeout: float | None, error: StoreError) -> list[Reply]:
+        """Take note of a call that ended so; answer it from elsewhere, or raise the error."""
+        ...
+
+    async def troubled(
+        self, batch: Sequence[Command], timeout: float | None, replies: list[Reply]
+    ) -> list[Reply]:
+        """Take note of replies that tell of the store; these, or others from elsewhere."""
         ...

@@ -49,7 +49,8 @@ class PrimaryTransport:
         self.outage: Watchman
         self._clock = clock
         self._throttle = Throttle()
-        self._direct = True
+        self.other_face: Callable[[], int] = lambda: 0
+        self.direct = True
         """Whether a call may simply be sent: the store is there, and not overloaded."""
 
     @property
@@ -58,9 +59,19 @@ class PrimaryTransport:
         return _MODES.get(self.outage.state) or self.store.mode
 
     @property
+    def guard(self) -> PrimaryTransport:
+        """Itself; see `Guarded`."""
+        return self
+
+    @property
     def primary(self) -> PrimaryTransport:
         """Itself."""
         return self
+
+    @property
+    def answered_total(self) -> int:
+        """Calls that the store has ever answered, on either face."""
+        return self.answered + self.other_face()
 
     @property
     def links(self) -> int:
@@ -69,7 +80,7 @@ class PrimaryTransport:
 
     async def execute(self, batch: Sequence[Command], *, timeout: float | None = None) -> list[Reply]:
         """Send commands and return one reply for each; see `Transport`."""
-        if not self._direct:
+        if not self.direct:
             self._admit()
         try:
             replies = await self.store.execute(batch, timeout=timeout)
@@ -78,12 +89,12 @@ class PrimaryTransport:
             raise
         self.answered += 1
         if not TROUBLE.isdisjoint(map(type, replies)):
-            self._note_reply(replies)
+            return await self.troubled(batch, timeout, replies)
         return replies
 
     async def transaction(self, batch: Sequence[Command], *, timeout: float | None = None) -> list[Reply]:
         """Send commands, all or nothing; see `Transport`."""
-        if not self._direct:
+        if not self.direct:
             self._admit()
         try:
             replies = await self.store.transaction(batch, timeout=timeout)
@@ -95,7 +106,7 @@ class PrimaryTransport:
 
     async def subscribe(self, *channels: str, patterns: Sequence[str] = ()) -> Subscription:
         """Listen on the store; see `Transport`. A subscription outlasts an outage and tells of the gap."""
-        if not self._direct:
+        if not self.direct:
             self._admit()
         try:
             return await self.store.subscribe(*channels, patterns=patterns)
@@ -110,23 +121,29 @@ class PrimaryTransport:
         """Tell the outage how a call ended."""
         if error.kind is Kind.OVERLOADED:
             self._throttle.refused(self._clock.monotonic())
-            self._direct = False
+            self.direct = False
         if error.kind is not Kind.CALLER:
             self.outage.failed(error, own_deadline=timeout is not None)
 
     def reroute(self) -> None:
         """The outage has changed: look again at where calls go."""
-        self._direct = self.outage.available and self._throttle.idle
+        self.direct = self.outage.available and self._throttle.idle
 
-    @property
-    def direct(self) -> bool:
-        """Whether a call may simply be sent."""
-        return self._direct
+    async def failed(self, batch: Sequence[Command], timeout: float | None, error: StoreError) -> list[Reply]:
+        """Take note, and raise."""
+        del batch
+        self.note(error, timeout)
+        raise error
 
-    def _note_reply(self, replies: Sequence[Reply]) -> None:
+    async def troubled(
+        self, batch: Sequence[Command], timeout: float | None, replies: list[Reply]
+    ) -> list[Reply]:
+        """Take note; the replies are the caller's to judge."""
+        del batch, timeout
         trouble = trouble_in(replies)
         if trouble is not None:
             self.note(trouble, None)
+        return replies
 
     def _admit(self) -> None:
         """Raise what a call must be refused with, if it must."""
@@ -164,6 +181,7 @@ class FailoverTransport:
         from redis_core.resilience.watchman import Watchman  # noqa: PLC0415 - it brings SQLite
 
         self.store = store
+        self.answered = 0
         self.primary = PrimaryTransport(store, clock)
         self.outage: Watchman = (
             watchman(self.primary)
@@ -171,13 +189,14 @@ class FailoverTransport:
             else Watchman(store, self.primary, journal, clock=clock, prepare=memory)
         )
         self.primary.outage = self.outage
+        self.primary.other_face = lambda: self.answered
         self.outage.rerouted = self._rerouted
         self.target = store.target
         self.stats = store.stats
         self._make_memory = memory
         self._switch: EnvSwitch | None = None
         self._memory: Transport | None = None
-        self._direct = True
+        self.direct = True
         self._send = store.execute
         self._clock = clock
         self._subscriptions = FailoverSubscriptions(self._listen, lambda: self._from_memory)
@@ -194,26 +213,26 @@ class FailoverTransport:
 
     async def execute(self, batch: Sequence[Command], *, timeout: float | None = None) -> list[Reply]:
         """Send commands to the store, or to memory while it is away; see `Transport`."""
-        if not self._direct:
+        if not self.direct:
             return await self._detour(batch, timeout, transaction=False)
         try:
             replies = await self._send(batch, timeout=timeout)
         except StoreError as error:
-            return await self._failed(batch, timeout, error, transaction=False)
-        self.primary.answered += 1
+            return await self.failed(batch, timeout, error)
+        self.answered += 1
         if TROUBLE.isdisjoint(map(type, replies)):
             return replies
-        return await self._troubled(batch, timeout, replies)
+        return await self.troubled(batch, timeout, replies)
 
     async def transaction(self, batch: Sequence[Command], *, timeout: float | None = None) -> list[Reply]:
         """Send commands, all or nothing; see `Transport`."""
-        if not self._direct:
+        if not self.direct:
             return await self._detour(batch, timeout, transaction=True)
         try:
             replies = await self.store.transaction(batch, timeout=timeout)
         except StoreError as error:
-            return await self._failed(batch, timeout, error, transaction=True)
-        self.primary.answered += 1
+            return await self.failed(batch, timeout, error, transaction=True)
+        self.answered += 1
         return replies
 
     async def subscribe(self, *channels: str, patterns: Sequence[str] = ()) -> Subscription:
@@ -250,7 +269,7 @@ class FailoverTransport:
 
     def _rerouted(self) -> None:
         self.primary.reroute()
-        self._direct = self.primary.direct
+        self.direct = self.primary.direct
         memory = self._memory
         if not self._from_memory and memory is not None:
             # What raw commands wrote there is dropped: it was never the store's.
@@ -269,18 +288,29 @@ class FailoverTransport:
         except StoreUnavailable as error:
             return await self._after_verdict(batch, timeout, error, transaction=transaction)
         finally:
-            self._direct = self.primary.direct
+            self.direct = self.primary.direct
 
-    async def _failed(
-        self, batch: Sequence[Command], timeout: float | None, error: StoreError, *, transaction: bool
+    @property
+    def guard(self) -> FailoverTransport:
+        """Itself; see `Guarded`."""
+        return self
+
+    async def failed(
+        self,
+        batch: Sequence[Command],
+        timeout: float | None,
+        error: StoreError,
+        *,
+        transaction: bool = False,
     ) -> list[Reply]:
+        """Take note of a call that the store did not answer; memory's answer, or the error, raised."""
         self.primary.note(error, timeout)
-        self._direct = self.primary.direct
+        self.direct = self.primary.direct
         if error.kind is not Kind.UNREACHABLE:
             raise error
         return await self._after_verdict(batch, timeout, error, transaction=transaction)
 
-    async def _troubled(
+    async def troubled(
         self, batch: Sequence[Command], timeout: float | None, replies: list[Reply]
     ) -> list[Reply]:
         """Replies that tell of the store: one that loads or whose cluster is down is as good as away."""
@@ -288,7 +318,7 @@ class FailoverTransport:
         if trouble is None:
             return replies
         self.primary.note(trouble, None)
-        self._direct = self.primary.direct
+        self.direct = self.primary.direct
         if trouble.kind is not Kind.UNREACHABLE or not all(isinstance(one, StoreError) for one in replies):
             return replies  # some of it was done, and must not be done a second time elsewhere
         await self.outage.verdict()
