@@ -28,6 +28,7 @@ from redis_core.config import Settings
 from redis_core.keys import WorkspaceKeys
 from redis_core.locks import Scope, Token
 from redis_core.pipeline import Pending
+from redis_core.resilience.outage import Outage
 from redis_core.script import Script
 from redis_core.transport.base import Argument, Message, Reply, Transport, TransportStats
 
