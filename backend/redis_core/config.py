@@ -13,14 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from dotenv import dotenv_values
+from pydantic import AliasChoices, Field, TypeAdapter, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from redis_core.address import StoreAddress, parse_address, redact_url
 from redis_core.errors import ConfigError
 from redis_core.secret import Secret
 
-__all__ = ["Environment", "Settings", "load_settings"]
+__all__ = ["Environment", "Settings", "env_file_stamp", "load_settings", "mock_wanted"]
 
 Environment = Literal["development", "test", "production"]
 
@@ -104,9 +105,18 @@ class Settings(BaseSettings):
     redis_max_connections: int = Field(default=50, ge=1, le=10_000)
     """Most HTTP requests to Upstash at once, and most connections for blocking commands over TCP."""
 
-    redis_connect_timeout: float = Field(default=1.0, gt=0, le=60)
+    redis_failover: bool = True
+    """Go on in memory while the store is away, and keep what must not be lost in the journal."""
+    journal_path: Path | None = None
+    """Folder of the journal, on a disk that outlasts the process; `journal` in `raptorflow_state_dir` unless set."""
+    journal_max_bytes: int = Field(default=256 * 1024 * 1024, ge=64 * 1024)
+    """Most bytes the journal holds; what would exceed that is refused as `JournalFull`."""
+    journal_max_age: float = Field(default=7 * 86_400.0, ge=1)
+    """Seconds a record may wait in the journal; while an older one waits, nothing is accepted."""
+
+    redis_connect_timeout: float = Field(default=0.5, gt=0, le=60)
     """Seconds to open a connection, handshake included."""
-    redis_command_timeout: float = Field(default=1.0, gt=0, le=600)
+    redis_command_timeout: float = Field(default=0.8, gt=0, le=600)
     """Seconds until a command that has not been answered is given up, unless the call says otherwise."""
     redis_max_in_flight: int = Field(default=100_000, ge=1)
     """Most commands sent and not yet answered; one more is refused as `StoreOverloaded`."""
@@ -203,9 +213,7 @@ def load_settings(**overrides: object) -> Settings:
     Raises:
         ConfigError: one is wrong; names the variable, its value (redacted) and the remedy.
     """
-    files = [_BACKEND / ".env"]
-    if os.environ.get("RAPTORFLOW_ENV", "").strip().lower() not in {"development", "test"}:
-        files.append(_BACKEND / ".env.production")
+    files = _env_files()
     try:
         settings = Settings(_env_file=files, **overrides)  # type: ignore[arg-type, call-arg]
     except ValidationError as error:
@@ -217,6 +225,44 @@ def load_settings(**overrides: object) -> Settings:
     if not settings.mock_redis:
         settings.store_address()
     return settings
+
+
+def _env_files() -> list[Path]:
+    files = [_BACKEND / ".env"]
+    if os.environ.get("RAPTORFLOW_ENV", "").strip().lower() not in {"development", "test"}:
+        files.append(_BACKEND / ".env.production")
+    return files
+
+
+def mock_wanted() -> bool:
+    """What `MOCK_REDIS` is now, by the environment and the `.env` files as they are.
+
+    Raises:
+        ConfigError: it is neither true nor false, or a file is not UTF-8.
+    """
+    said = os.environ.get("MOCK_REDIS", "")
+    for file in reversed(_env_files()):
+        try:
+            said = said or dotenv_values(file).get("MOCK_REDIS") or ""
+        except UnicodeDecodeError as error:
+            raise ConfigError(str(file), "not UTF-8", f"save it as UTF-8 ({error.reason})") from None
+    try:
+        return TypeAdapter(bool).validate_python(said.strip() or False)
+    except ValidationError:
+        raise ConfigError("MOCK_REDIS", said, "set it to true or false") from None
+
+
+def env_file_stamp() -> tuple[tuple[int, int] | None, ...]:
+    """What changes when a `.env` file does: date and size of each, None for one that is not there."""
+    return tuple(_stamp(file) for file in _env_files())
+
+
+def _stamp(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def _config_error(error: ValidationError) -> ConfigError:

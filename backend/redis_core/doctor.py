@@ -57,6 +57,7 @@ async def examine(client: Client, settings: Settings, *, clock: Clock = SYSTEM_C
         settings: what it was made from.
         clock: this host's time.
     """
+    client = client.primary  # the store itself, whatever serves while it is away
     findings = [_settings(settings), _encryption(client, settings)]
     try:
         await client.ping()

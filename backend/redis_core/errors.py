@@ -25,6 +25,13 @@
     │   ├── JobCancelled           it was cancelled, or what it depends on did not succeed
     │   ├── ResultTimeout          it was not over in the time that was given
     │   └── LeaseLost              raised in a running job: another worker has it now
+    ├── LockError                  a lock cannot be what was asked
+    │   ├── LockUnavailable        the store is away, so nobody can be granted it
+    │   ├── LockTimeout            others held it for as long as the caller wanted to wait
+    │   └── LockLost               it is no longer ours: its time ran out, or it was taken away
+    ├── JournalError               what must outlast an outage cannot be kept; it was not accepted
+    │   ├── JournalFull            the journal has as many bytes, or waits as long, as it may
+    │   └── JournalBroken          its disk is full, damaged or not ours
     └── StoreError                 the store did not do what was asked
         ├── StoreUnavailable       it could not be reached, or went away        (unreachable)
         │   ├── DeadlineExceeded   it did not answer in time
@@ -60,12 +67,19 @@ __all__ = [
     "JobCancelled",
     "JobFailed",
     "JobUnknown",
+    "JournalBroken",
+    "JournalError",
+    "JournalFull",
     "Kind",
     "LeaseLost",
     "LimitExceeded",
     "LoadCancelled",
     "LoadError",
     "LoadTimeout",
+    "LockError",
+    "LockLost",
+    "LockTimeout",
+    "LockUnavailable",
     "NoScript",
     "Outcome",
     "PermissionDenied",
@@ -253,6 +267,43 @@ class ResultTimeout(QueueError, TimeoutError):
 
 class LeaseLost(QueueError):
     """Raised in a running job: its worker was taken for dead, and another one has the job now."""
+
+
+class LockError(RedisCoreError):
+    """A lock cannot be what was asked."""
+
+
+class LockUnavailable(LockError):
+    """The store is away. A lock is never granted from memory: another process may hold it."""
+
+
+class LockTimeout(LockError, TimeoutError):
+    """Others held the lock for as long as the caller wanted to wait."""
+
+
+class LockLost(LockError):
+    """The lease is over: its time ran out before it could be renewed, or the store no longer has it."""
+
+
+class JournalError(RedisCoreError):
+    """What must outlast an outage cannot be kept. It was not accepted; the caller still has it."""
+
+
+class JournalFull(JournalError):
+    """The journal has reached one of its limits.
+
+    Args:
+        message: which limit, what is kept, and what to do.
+        limit: the setting's name.
+    """
+
+    def __init__(self, message: str, *, limit: str) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
+class JournalBroken(JournalError):
+    """The journal's disk is full, damaged, read-only or not ours."""
 
 
 class StoreError(RedisCoreError):

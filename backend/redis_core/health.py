@@ -14,8 +14,9 @@ from msgspec import UNSET, Struct, UnsetType
 import redis_core
 from redis_core.client import Client
 from redis_core.clock import SYSTEM_CLOCK, Clock
-from redis_core.errors import StoreError
+from redis_core.errors import Kind, StoreError
 from redis_core.latency import LatencyRing, milliseconds
+from redis_core.resilience.outage import NO_OUTAGE, OutageFigures
 from redis_core.store_info import StoreIdentity, identity_of
 
 __all__ = ["READY_BUDGET", "Check", "Health", "HealthProbe", "Status", "timestamp"]
@@ -108,7 +109,7 @@ class HealthProbe:
         """
         before = self._clock.monotonic()
         try:
-            await self.client.within(timeout).ping()
+            await self.client.primary.within(timeout).ping()
         except StoreError as error:
             return self._failed(error)
         seconds = self._clock.monotonic() - before
@@ -128,9 +129,11 @@ class HealthProbe:
 
     def _failed(self, error: StoreError) -> Health:
         output = f"{type(error).__name__}: {error}"
+        # An outage that the process goes on in is no reason to take it away; one that it cannot is.
+        goes_on = error.kind is Kind.UNREACHABLE and self.client.outage is not NO_OUTAGE
         check = Check("datastore", "fail", timestamp(self._clock), output=output)
         checks = {"redis:responseTime": [check], "process:uptime": [self._uptime_check()]}
-        return self._health("fail", checks, output=output)
+        return self._health("warn" if goes_on else "fail", checks, output=output, degraded=goes_on)
 
     def _health(
         self,
@@ -139,8 +142,12 @@ class HealthProbe:
         *,
         store: StoreIdentity | UnsetType = UNSET,
         output: str | UnsetType = UNSET,
+        degraded: bool = False,
     ) -> Health:
         mode = self.client.mode
+        outage = self.client.outage
+        if outage is not NO_OUTAGE:
+            checks = {**checks, "redis:journal": [self._journal_check(outage.figures)]}
         return Health(
             status=status,
             version="1",
@@ -148,7 +155,7 @@ class HealthProbe:
             service_id="raptorflow-redis",
             checks=checks,
             mode=mode,
-            degraded=mode in _DEGRADED_MODES,
+            degraded=degraded or mode in _DEGRADED_MODES,
             store=store,
             output=output,
         )
@@ -158,12 +165,20 @@ class HealthProbe:
         connects = self.client.stats.connects
         if self._identity is None or self._identity[0] != connects:
             try:
-                info = await self.client.within(timeout).info()
+                info = await self.client.primary.within(timeout).info()
             except StoreError:
                 # An ACL user may PING and not INFO: the store is well, and nameless.
                 return UNSET
             self._identity = connects, identity_of(info)
         return self._identity[1]
+
+    def _journal_check(self, figures: OutageFigures) -> Check:
+        """How much waits for the store, and whether something needs a person."""
+        aside = figures.quarantined
+        output = f"{aside} records could not be carried out and are in quarantine" if aside else UNSET
+        return Check(
+            "system", "warn" if aside else "pass", timestamp(self._clock), figures.waiting, "records", output
+        )
 
     def _uptime_check(self) -> Check:
         return Check("system", "pass", timestamp(self._clock), round(self.uptime, 1), "s")

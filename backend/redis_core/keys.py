@@ -20,6 +20,7 @@ __all__ = [
     "AUDIT_LOG",
     "CACHE_BUS",
     "FAMILIES",
+    "LOCK_BELL",
     "MAX_PART_BYTES",
     "PRE_LOGIN_WORKSPACE",
     "Family",
@@ -184,6 +185,38 @@ FAMILIES: Final[tuple[Family, ...]] = (
         purpose="what all users of the workspace together were admitted at one endpoint",
     ),
     Family(
+        name="lock",
+        pattern="ws:{<workspace>}:lock:<name>",
+        owner="locks",
+        type="string",
+        ttl="the lock's, renewed while it is held",
+        purpose="who holds the lock, with which fencing token, and whether somebody waits for it",
+    ),
+    Family(
+        name="lock-count",
+        pattern="ws:{<workspace>}:lock-count",
+        owner="locks",
+        type="hash",
+        ttl="none; one a workspace",
+        purpose="epoch and counter of the last fencing token: tokens only grow",
+    ),
+    Family(
+        name="lock-line",
+        pattern="ws:{<workspace>}:lock-line:<name>",
+        owner="locks",
+        type="zset",
+        ttl="some times as long as a waiter may be silent",
+        purpose="who waits for the lock, by arrival",
+    ),
+    Family(
+        name="lock-waiters",
+        pattern="ws:{<workspace>}:lock-waiters:<name>",
+        owner="locks",
+        type="zset",
+        ttl="as lock-line",
+        purpose="who waits for the lock, by when they are taken for dead",
+    ),
+    Family(
         name="app",
         pattern="ws:{<workspace>}:app:<...>",
         owner="the application",
@@ -231,6 +264,10 @@ AUDIT_LOG: Final = "sys:audit"
 
 CACHE_BUS: Final = "sys:cache-bus"
 """The stream, or channel, by which processes tell one another what they changed in the cache."""
+
+
+LOCK_BELL: Final = "sys:lock-bell:"
+"""The prefix of the channels by which those who wait for a lock are woken, one channel a process."""
 
 
 def check_workspace_id(workspace: str) -> str:

@@ -68,12 +68,12 @@ async def store_report(
     days: Window | None = None
     failure: str | None = None
     health = await probe.ask(_BUDGET)
-    if health.status == "fail":
+    if isinstance(health.output, str):
         failure = str(health.output)
     else:
         try:
             recent, days = await metrics.recent(window), await metrics.days(30)
-            info = await client.within(_BUDGET).info()
+            info = await client.primary.within(_BUDGET).info()
         except StoreError as error:
             failure = f"{type(error).__name__}: {error}"
     together = recent.together() if recent is not None else Batch()
@@ -87,7 +87,7 @@ async def store_report(
         connection=ConnectionFigures(
             mode=client.mode,
             target=client.transport.target,
-            reachable=health.status != "fail",
+            reachable=failure is None,
             error=failure,
             connects_total=client.stats.connects,
         ),

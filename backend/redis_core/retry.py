@@ -10,22 +10,11 @@ import random
 from collections.abc import Sequence
 from typing import Final
 
-from redis_core.errors import Outcome, StoreError
+from redis_core.errors import StoreError
+from redis_core.resilience.classify import may_answer_elsewhere
 from redis_core.transport.base import Command
 
-__all__ = ["READ_ONLY", "RetryBudget", "may_repeat"]
-
-READ_ONLY: Final[frozenset[str]] = frozenset(
-    """
-    BITCOUNT BITFIELD_RO BITPOS DBSIZE DUMP ECHO EVALSHA_RO EVAL_RO EXISTS EXPIRETIME FCALL_RO GEODIST GEOHASH GEOPOS
-    GEORADIUSBYMEMBER_RO GEORADIUS_RO GEOSEARCH GET GETBIT GETRANGE HEXISTS HGET HGETALL HKEYS HLEN HMGET HRANDFIELD HSCAN
-    HSTRLEN HVALS INFO KEYS LINDEX LLEN LPOS LRANGE MEMORY MGET OBJECT PEXPIRETIME PFCOUNT PING PTTL PUBSUB RANDOMKEY SCAN
-    SCARD SDIFF SINTER SINTERCARD SISMEMBER SMEMBERS SMISMEMBER SORT_RO SRANDMEMBER SSCAN STRLEN SUBSTR SUNION TIME TTL TYPE
-    XINFO XLEN XPENDING XRANGE XREAD XREVRANGE ZCARD ZCOUNT ZDIFF ZINTER ZINTERCARD ZLEXCOUNT ZMSCORE ZRANDMEMBER ZRANGE
-    ZRANGEBYLEX ZRANGEBYSCORE ZRANK ZREVRANGE ZREVRANGEBYLEX ZREVRANGEBYSCORE ZREVRANK ZSCAN ZSCORE ZUNION
-    """.split()
-)
-"""Commands that change nothing."""
+__all__ = ["RetryBudget", "may_repeat"]
 
 
 def may_repeat(batch: Sequence[Command], error: StoreError) -> bool:
@@ -35,9 +24,7 @@ def may_repeat(batch: Sequence[Command], error: StoreError) -> bool:
         batch: what was sent.
         error: how it ended.
     """
-    if not error.retryable:
-        return False
-    return error.outcome is Outcome.NOT_SENT or all(str(command[0]).upper() in READ_ONLY for command in batch)
+    return error.retryable and may_answer_elsewhere(batch, error)
 
 
 class RetryBudget:

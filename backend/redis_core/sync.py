@@ -29,6 +29,7 @@ from typing import Any, Self, TypeVar
 from redis_core import client as _client
 from redis_core.cache import Cache
 from redis_core.commands import Commands
+from redis_core.locks import Lock
 from redis_core.pipeline import Pending
 from redis_core.queue import JobHandle, Queue
 from redis_core.transport.base import Subscription
@@ -119,7 +120,7 @@ def _discard(awaitable: Awaitable[object]) -> None:
         awaitable.close()
 
 
-_FACED = (Commands, Workspace, Cache, Queue, JobHandle, Subscription, AsyncGenerator)
+_FACED = (Commands, Workspace, Cache, Queue, JobHandle, Lock, Subscription, AsyncGenerator)
 """What has methods that wait, and so needs a face of its own."""
 
 

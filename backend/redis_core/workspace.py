@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from redis_core.cache import Cache
 from redis_core.keys import WorkspaceKeys
+from redis_core.locks import Lock, LockEngine, Scope
 from redis_core.queue import Queue
 
 if TYPE_CHECKING:
@@ -44,6 +45,19 @@ class Workspace:
     def queue(self) -> Queue:
         """What this workspace has to do."""
         return Queue(self.client, self.keys)
+
+    def lock(
+        self, name: str, *, ttl: float = 30.0, wait: float | None = None, scope: Scope = "store"
+    ) -> Lock:
+        """A lock over all processes: `async with ws.lock("report") as lease:`.
+
+        Args:
+            name: which lock.
+            ttl: seconds it outlives a process that dies; renewed by itself while it is held.
+            wait: seconds to wait for it; None for as long as it takes.
+            scope: `process` is among the tasks of this process alone, and needs no store.
+        """
+        return Lock(self.client.service(LockEngine), self.keys, name, ttl=ttl, wait=wait, scope=scope)
 
     def __repr__(self) -> str:
         return f"Workspace({self.id!r})"

@@ -74,7 +74,7 @@ def create_admin_router(probe_source: ProbeSource, access: AdminAccess) -> APIRo
         ] = 1_000,
     ) -> Response:
         probe = await probe_source()
-        return json_response(await key_stats(probe.client, limit=limit, ttl_sample=ttl_sample))
+        return json_response(await key_stats(probe.client.primary, limit=limit, ttl_sample=ttl_sample))
 
     @router.get(
         "/redis-series",

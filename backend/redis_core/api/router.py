@@ -11,6 +11,7 @@ from redis_core.api.admin_queues import create_queue_router
 from redis_core.api.admin_token import AdminToken, admin_tokens
 from redis_core.api.context import ClientSource, ProbeSource
 from redis_core.api.health import create_health_router
+from redis_core.api.mock import create_mock_router
 from redis_core.api.prometheus import create_prometheus_router
 from redis_core.client import get_redis
 from redis_core.config import Environment, load_settings
@@ -48,4 +49,5 @@ def create_router(
     router.include_router(create_action_router(probe_source, access), prefix=prefix)
     router.include_router(create_queue_router(probe_source, access), prefix=prefix)
     router.include_router(create_prometheus_router(probe_source, access))
+    router.include_router(create_mock_router(probe_source, access), prefix=prefix)
     return router

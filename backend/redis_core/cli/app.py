@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import redis_core
-from redis_core.cli import cache, doctor, health, limits, metrics, queue, serve, sessions, stats, token
+from redis_core.cli import cache, doctor, health, limits, metrics, mock, queue, serve, sessions, stats, token
 from redis_core.cli import env as env_command
 from redis_core.cli import worker as worker_command
 from redis_core.cli.exit_codes import EXIT_CODES_HELP, ExitCode
@@ -30,6 +30,7 @@ app.command()(serve.gateway)
 app.command()(health.health)
 app.command()(doctor.doctor)
 app.command()(env_command.env)
+app.command()(mock.mock)
 app.command()(worker_command.worker)
 app.command()(metrics.metrics)
 app.command()(stats.stats)

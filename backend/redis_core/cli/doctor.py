@@ -33,7 +33,7 @@ def doctor(
 
 
 async def _examine() -> list[Finding]:
-    settings = load_settings()
+    settings = load_settings(redis_failover=False)  # what is looked at is the store itself
     async with await connect(settings) as client:
         return await examine(client, settings)
 

@@ -30,7 +30,7 @@ def health(
 
 
 async def _ask() -> tuple[Health, str]:
-    async with await connect(load_settings()) as client:
+    async with await connect(load_settings(redis_failover=False)) as client:
         probe = HealthProbe(client)
         # The first answer takes a connection's time; the second is what callers wait for.
         found = await probe.detail()

@@ -130,7 +130,7 @@ async def _store(settings: Settings) -> AsyncGenerator[Client]:
     """The client. A store that is away does not keep the service from starting: it serves again when the store does."""
     async with await connect(settings) as client:
         try:
-            await client.ping()
+            await client.primary.ping()
         except StoreError as error:
             _log.warning(
                 "the store does not answer yet",

@@ -12,14 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
 from redis_core.errors import StoreError
 from redis_core.secret import Secret
 
+if TYPE_CHECKING:
+    from redis_core.resilience.outage import Outage
+
 __all__ = [
     "Argument",
     "Command",
+    "Guarded",
     "Message",
     "Reply",
     "RotatingTransport",
@@ -166,4 +170,41 @@ class RotatingTransport(Transport, Protocol):
             CredentialsRejected: the store does not accept it.
             StoreUnavailable: the store could not be asked.
         """
+        ...
+
+
+class Guarded(Protocol):
+    """What a transport is besides, whose store is watched, as its attribute `guard`: `failover.py`.
+
+    A caller on a hot path may send to `store` itself while `direct` is true, if it counts what is answered and hands over what fails.
+    """
+
+    direct: bool
+    """Whether a call may simply be sent to the store."""
+    answered: int
+    """Calls that were."""
+
+    @property
+    def store(self) -> Transport:
+        """The store, unwatched."""
+        ...
+
+    @property
+    def outage(self) -> Outage:
+        """What is known of the store being away."""
+        ...
+
+    @property
+    def primary(self) -> Transport:
+        """The store, watched, without a fallback."""
+        ...
+
+    async def failed(self, batch: Sequence[Command], timeout: float | None, error: StoreError) -> list[Reply]:
+        """Take note of a call that ended so; answer it from elsewhere, or raise the error."""
+        ...
+
+    async def troubled(
+        self, batch: Sequence[Command], timeout: float | None, replies: list[Reply]
+    ) -> list[Reply]:
+        """Take note of replies that tell of the store; these, or others from elsewhere."""
         ...

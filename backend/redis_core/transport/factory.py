@@ -14,7 +14,9 @@ __all__ = ["open_transport"]
 
 
 async def open_transport(settings: Settings) -> Transport:
-    """The transport of the store that the settings name; only its own library is loaded.
+    """The transport of the store that the settings name, with failover to memory unless that is off.
+
+    Only the store's own library is loaded.
 
     Raises:
         ConfigError: a setting is wrong, or nothing is set and no embedded store can be started.
@@ -23,6 +25,33 @@ async def open_transport(settings: Settings) -> Transport:
         from redis_core.transport.memory import MockRedisClient  # noqa: PLC0415
 
         return MockRedisClient.shared(max_bytes=settings.mock_redis_max_bytes)
+    store = await _open_store(settings)
+    return _with_failover(store, settings) if settings.redis_failover else store
+
+
+def _with_failover(store: Transport, settings: Settings) -> Transport:
+    from redis_core.clock import SYSTEM_CLOCK  # noqa: PLC0415
+    from redis_core.resilience.env_switch import EnvSwitch  # noqa: PLC0415
+    from redis_core.resilience.journal import Journal  # noqa: PLC0415
+    from redis_core.transport.failover import FailoverTransport  # noqa: PLC0415
+
+    def memory() -> Transport:
+        from redis_core.transport.memory import MockRedisClient  # noqa: PLC0415
+
+        return MockRedisClient(max_bytes=settings.mock_redis_max_bytes)
+
+    journal = Journal(
+        settings.journal_path or settings.raptorflow_state_dir / "journal",
+        store.target,
+        max_bytes=settings.journal_max_bytes,
+        max_age=settings.journal_max_age,
+    )
+    transport = FailoverTransport(store, journal, memory)
+    transport.watch(EnvSwitch(transport.outage, SYSTEM_CLOCK))
+    return transport
+
+
+async def _open_store(settings: Settings) -> Transport:
     address = settings.store_address()
     if address is None:
         from redis_core.transport.embedded import open_embedded  # noqa: PLC0415

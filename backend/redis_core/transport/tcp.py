@@ -95,6 +95,8 @@ class TcpTransport:
         connection = self._connection
         if connection is None or connection.closed or not connection.writable or connection.quiet():
             return await self.send(batch, timeout) if batch else []
+        if not batch:
+            return []
         return await connection.call(batch, self._options.command_timeout if timeout is None else timeout)
 
     async def send(self, batch: Sequence[Command], timeout: float | None = None) -> list[Reply]:
@@ -184,6 +186,7 @@ class TcpTransport:
                 self.stats.errors += 1
                 raise type(self._last_error)(f"{self._last_error} (tried a moment ago)")
             self._opening = loop.create_task(self._open_shared(), name="redis-connect")
+            self._opening.add_done_callback(_seen)
         try:
             # Shielded: a caller that gives up leaves the attempt to the others.
             return await asyncio.shield(self._opening)
@@ -258,6 +261,12 @@ class TcpTransport:
             answers = iter(await self.send(allowed, timeout))
             replies = [refused[place] if place in refused else next(answers) for place in range(len(batch))]
         return replies
+
+
+def _seen(opening: asyncio.Task[Connection]) -> None:
+    """Take note of an attempt's error, though everybody who waited for it may have given up."""
+    if not opening.cancelled():
+        opening.exception()
 
 
 def transaction_results(replies: list[Reply]) -> list[Reply]:

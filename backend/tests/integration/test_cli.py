@@ -282,7 +282,7 @@ class TestUp:
             process.send_signal(signal.SIGTERM)
             _, err = process.communicate(timeout=_WITHIN)
         assert process.returncode == 0
-        assert json.loads(err)["event"] == "the store does not answer yet"
+        assert json.loads(err.splitlines()[0])["event"] == "the store does not answer yet"
         assert "geheim" not in err
 
     def test_with_the_embedded_store_what_was_written_is_there_the_next_time(self, cli: Cli) -> None:

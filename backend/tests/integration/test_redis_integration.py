@@ -195,7 +195,7 @@ async def _main(options: argparse.Namespace) -> int:
     if options.token:
         overrides["upstash_redis_token"] = options.token
     try:
-        client = await connect(load_settings(**overrides))
+        client = await connect(load_settings(redis_failover=False, **overrides))
     except ConfigError as error:
         print(f"verification: {error}", file=sys.stderr)
         return 3

@@ -51,7 +51,7 @@ async def test_health_tells_mode_latency_and_version(settings: Settings) -> None
 
 async def test_when_the_store_dies_health_fails_and_live_passes_and_all_is_well_when_it_returns() -> None:
     with ServerProcess(valkey_binary()) as server:
-        settings = load_settings(redis_url=server.url)
+        settings = load_settings(redis_url=server.url, redis_failover=False)
         async with served(create_app(settings)) as http:
 
             async def status(probe: str) -> int:
@@ -82,7 +82,7 @@ async def test_when_the_store_dies_health_fails_and_live_passes_and_all_is_well_
 
 async def test_a_store_that_hangs_fails_health_within_its_budget() -> None:
     with ServerProcess(valkey_binary()) as server:
-        settings = load_settings(redis_url=server.url, redis_command_timeout=60)
+        settings = load_settings(redis_url=server.url, redis_command_timeout=60, redis_failover=False)
         async with served(create_app(settings)) as http:
             await (await http.get("/api/v1/health/redis")).read()
             server.freeze()
@@ -147,7 +147,7 @@ async def test_health_keeps_details_from_strangers(settings: Settings) -> None:
         document = await response.json(content_type="application/health+json")
     assert document["status"] == "pass"
     assert "store" not in document
-    dead = load_settings(redis_url=f"redis://127.0.0.1:{free_port()}")
+    dead = load_settings(redis_url=f"redis://127.0.0.1:{free_port()}", redis_failover=False)
     async with (
         served(create_app(dead)) as http,
         http.get("/api/v1/health/redis", headers=stranger) as response,

@@ -220,7 +220,7 @@ async def test_wrong_setting_shows_at_once_and_is_not_remembered(monkeypatch: py
 
 
 async def test_connecting_does_not_wait_for_the_store() -> None:
-    client = await connect(redis_url="redis://127.0.0.1:1")
+    client = await connect(redis_url="redis://127.0.0.1:1", redis_failover=False)
     with pytest.raises(StoreUnavailable):
         await client.ping()
     await client.aclose()

@@ -14,7 +14,8 @@ from redis_core.errors import (
     StoreReadOnly,
     StoreUnavailable,
 )
-from redis_core.retry import READ_ONLY, RetryBudget, may_repeat
+from redis_core.resilience.classify import READ_ONLY
+from redis_core.retry import RetryBudget, may_repeat
 
 UNKNOWN = StoreUnavailable("x", outcome=Outcome.UNKNOWN)
 NOT_SENT = StoreUnavailable("x", outcome=Outcome.NOT_SENT)

@@ -30,10 +30,14 @@ _ROOT = Path(redis_core.__file__).parents[2]
 _ADD = Script("add", "return redis.call('INCRBY', KEYS[1], ARGV[1])")
 
 
-def settings_for(socket: str) -> Settings:
+def settings_for(socket: str, *, failover: bool = True) -> Settings:
     # Generous deadlines: no test here is about time.
     return Settings(  # type: ignore[call-arg]  # pydantic-settings' own argument
-        _env_file=None, redis_url=f"unix://{socket}", redis_command_timeout=20, redis_connect_timeout=20
+        _env_file=None,
+        redis_url=f"unix://{socket}",
+        redis_command_timeout=20,
+        redis_connect_timeout=20,
+        redis_failover=failover,
     )
 
 
@@ -298,7 +302,10 @@ def test_a_fork_is_told_to_connect_itself_and_leaves_the_parent_alone(valkey_soc
 
 def test_a_store_that_is_away_is_an_error_and_no_thread_is_left(tmp_path: Path) -> None:
     before = own_threads()
-    with sync.connect(settings_for(f"{tmp_path}/none")) as client, pytest.raises(StoreUnavailable):
+    with (
+        sync.connect(settings_for(f"{tmp_path}/none", failover=False)) as client,
+        pytest.raises(StoreUnavailable),
+    ):
         client.get("a")
     assert own_threads() == before
 

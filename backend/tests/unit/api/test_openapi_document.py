@@ -50,6 +50,7 @@ async def test_routers_stand_in_an_app_of_ones_own_under_ones_own_prefix(memory:
     assert {
         "/ops/health/redis",
         "/ops/admin/redis-metrics",
+        "/ops/admin/mock",
         "/ops/admin/queues/{queue}/retry",
         "/metrics",
     } <= paths

@@ -1,0 +1,62 @@
+"""`GET` and `PUT /api/v1/admin/mock`: mock mode at run time, of this process."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Response
+from msgspec import Struct
+
+from redis_core.api.access import AdminAccess
+from redis_core.api.context import ProbeSource
+from redis_core.api.documents import described, json_response
+from redis_core.api.problems import problems
+from redis_core.client import Client
+from redis_core.resilience.outage import OutageFigures
+
+__all__ = ["MockMode", "create_mock_router"]
+
+
+class MockMode(Struct, frozen=True):
+    """Whether an operator keeps the store away, and how the outage stands."""
+
+    on: bool
+    mode: str
+    """The store's mode: `upstash`, `tcp`, `cluster`, `memory`, `degraded` or `recovering`."""
+    outage: OutageFigures
+
+
+def create_mock_router(probe_source: ProbeSource, access: AdminAccess) -> APIRouter:
+    """The switch of mock mode; see `access.py` for who may use it."""
+    router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(access)])
+
+    @router.get(
+        "/mock",
+        summary="Whether mock mode is on",
+        response_class=Response,
+        responses={200: described("How it stands", MockMode), **problems(403, 500)},
+    )
+    async def status() -> Response:
+        return json_response(_mode_of((await probe_source()).client))
+
+    @router.put(
+        "/mock",
+        summary="Switch mock mode: serve from memory as in an outage, and come back without loss",
+        response_class=Response,
+        responses={200: described("How it stands now", MockMode), **problems(403, 422, 500)},
+    )
+    async def switch(on: Annotated[bool, Query(description="Whether memory shall serve")]) -> Response:
+        client = (await probe_source()).client
+        if on != _is_on(client):
+            client.outage.force(on)
+        return json_response(_mode_of(client))
+
+    return router
+
+
+def _is_on(client: Client) -> bool:
+    return client.outage.forced or client.mode == "memory"
+
+
+def _mode_of(client: Client) -> MockMode:
+    return MockMode(_is_on(client), client.mode, client.outage.figures)

@@ -1,0 +1,1 @@
+"""What `locks.py` is made of."""
