@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query, Response
 from msgspec import Struct
@@ -11,10 +11,15 @@ from redis_core.api.access import AdminAccess
 from redis_core.api.context import ProbeSource
 from redis_core.api.documents import described, json_response
 from redis_core.api.problems import problems
+from redis_core.audit import Actor, AuditLog
 from redis_core.client import Client
+from redis_core.errors import StoreError
+from redis_core.log import get_logger
 from redis_core.resilience.outage import OutageFigures
 
 __all__ = ["MockMode", "create_mock_router"]
+
+_LOG: Final = get_logger("redis_core.audit")
 
 
 class MockMode(Struct, frozen=True):
@@ -28,13 +33,15 @@ class MockMode(Struct, frozen=True):
 
 def create_mock_router(probe_source: ProbeSource, access: AdminAccess) -> APIRouter:
     """The switch of mock mode; see `access.py` for who may use it."""
-    router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(access)])
+    router = APIRouter(prefix="/admin", tags=["admin"])
+    viewer, operator = Depends(access.require("viewer")), Depends(access.require("operator"))
 
     @router.get(
         "/mock",
         summary="Whether mock mode is on",
         response_class=Response,
-        responses={200: described("How it stands", MockMode), **problems(403, 500)},
+        responses={200: described("How it stands", MockMode), **problems(401, 403, 500, 503)},
+        dependencies=[viewer],
     )
     async def status() -> Response:
         return json_response(_mode_of((await probe_source()).client))
@@ -43,15 +50,33 @@ def create_mock_router(probe_source: ProbeSource, access: AdminAccess) -> APIRou
         "/mock",
         summary="Switch mock mode: serve from memory as in an outage, and come back without loss",
         response_class=Response,
-        responses={200: described("How it stands now", MockMode), **problems(403, 422, 500)},
+        responses={200: described("How it stands now", MockMode), **problems(401, 403, 422, 500, 503)},
     )
-    async def switch(on: Annotated[bool, Query(description="Whether memory shall serve")]) -> Response:
+    async def switch(
+        *, actor: Actor = operator, on: Annotated[bool, Query(description="Whether memory shall serve")]
+    ) -> Response:
         client = (await probe_source()).client
         if on != _is_on(client):
+            if on:
+                await _write_down(client, actor, on=on)
             client.outage.force(on)
+            if not on:
+                await _write_down(client, actor, on=on)
         return json_response(_mode_of(client))
 
     return router
+
+
+async def _write_down(client: Client, actor: Actor, *, on: bool) -> None:
+    """Add to the audit log of the store, not of the memory that is forgotten."""
+    action = "mock.on" if on else "mock.off"
+    try:
+        await AuditLog(client.primary).record(
+            actor, action, client.transport.target, before={"on": not on}, after={"on": on}
+        )
+    except StoreError as error:
+        # The switch is for when the store is away. The process' log has the line already.
+        _LOG.warning("audit entry not stored", action=action, reason=str(error))
 
 
 def _is_on(client: Client) -> bool:

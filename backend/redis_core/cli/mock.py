@@ -37,10 +37,14 @@ def mock(
     url: Annotated[
         str, typer.Option("--url", help="The service; http://127.0.0.1:RAPTORFLOW_PORT unless given.")
     ] = "",
+    token: Annotated[
+        str,
+        typer.Option("--token", envvar="ADMIN_TOKEN", help="An admin token, where the service asks for one."),
+    ] = "",
     json: Annotated[bool, typer.Option("--json", help="Print the document of /api/v1/admin/mock.")] = False,
 ) -> None:
-    """Switch mock mode of a running service of this host. In production edit backend/.env.production instead: it is watched."""
-    found = _ask(url or f"http://127.0.0.1:{load_settings().raptorflow_port}", switch)
+    """Switch mock mode of a running service. Editing MOCK_REDIS in backend/.env.production does the same: it is watched."""
+    found = _ask(url or f"http://127.0.0.1:{load_settings().raptorflow_port}", switch, token)
     if json:
         print_json(found)
         return
@@ -54,12 +58,14 @@ def mock(
     console.print(table)
 
 
-def _ask(base: str, switch: Switch) -> MockMode:
+def _ask(base: str, switch: Switch, token: str) -> MockMode:
     if not base.startswith(("http://", "https://")):
         raise typer.BadParameter("give a URL that begins with http:// or https://", param_hint="--url")
     query = "" if switch is Switch.STATUS else f"?on={'true' if switch is Switch.ON else 'false'}"
     request = urllib.request.Request(  # noqa: S310 - the scheme was looked at
-        f"{base.rstrip('/')}/api/v1/admin/mock{query}", method="PUT" if query else "GET"
+        f"{base.rstrip('/')}/api/v1/admin/mock{query}",
+        method="PUT" if query else "GET",
+        headers={"Authorization": f"Bearer {token}"} if token else {},
     )
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:  # noqa: S310 - as above
