@@ -46,6 +46,9 @@ def create_dashboard(built: Path = BUILT) -> ASGIApp:
 class _Pages(StaticFiles):
     """The built files with the policy, and a word where they are not built."""
 
+    async def check_config(self) -> None:
+        """Nothing: the folder may come later."""
+
     async def get_response(self, path: str, scope: Scope) -> Response:
         if path == "." and not self._built():
             response: Response = PlainTextResponse(

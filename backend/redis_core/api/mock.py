@@ -10,10 +10,10 @@ from msgspec import Struct
 from redis_core.api.access import AdminAccess
 from redis_core.api.context import ProbeSource
 from redis_core.api.documents import described, json_response
-from redis_core.api.problems import problems
+from redis_core.api.problems import ProblemError, problems
 from redis_core.audit import Actor, AuditLog
 from redis_core.client import Client
-from redis_core.errors import StoreError
+from redis_core.errors import ConfigError, StoreError
 from redis_core.log import get_logger
 from redis_core.resilience.outage import OutageFigures
 
@@ -50,7 +50,7 @@ def create_mock_router(probe_source: ProbeSource, access: AdminAccess) -> APIRou
         "/mock",
         summary="Switch mock mode: serve from memory as in an outage, and come back without loss",
         response_class=Response,
-        responses={200: described("How it stands now", MockMode), **problems(401, 403, 422, 500, 503)},
+        responses={200: described("How it stands now", MockMode), **problems(401, 403, 409, 422, 500, 503)},
     )
     async def switch(
         *, actor: Actor = operator, on: Annotated[bool, Query(description="Whether memory shall serve")]
@@ -59,7 +59,10 @@ def create_mock_router(probe_source: ProbeSource, access: AdminAccess) -> APIRou
         if on != _is_on(client):
             if on:
                 await _write_down(client, actor, on=on)
-            client.outage.force(on)
+            try:
+                client.outage.force(on)
+            except ConfigError as error:
+                raise ProblemError(409, "mock-not-switchable", str(error)) from None
             if not on:
                 await _write_down(client, actor, on=on)
         return json_response(_mode_of(client))

@@ -450,6 +450,8 @@ import redis_core.transport.memory as memory
 import redis_core.client, redis_core.errors, redis_core.script
 import encodings.idna  # what printing and reading the environment may load is the interpreter's affair
 
+redis_core.client.Client(memory.MockRedisClient())  # there is a client before its store fails
+
 class Nothing:
     def find_spec(self, name, path=None, target=None):
         raise ImportError(f"{name} is loaded only now")
