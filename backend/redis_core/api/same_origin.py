@@ -16,7 +16,7 @@ from redis_core.api.session_cookie import header
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["SameOriginMiddleware"]
+__all__ = ["SameOriginMiddleware", "comes_from"]
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Methods that change nothing (RFC 9110, 9.2.1)."""
@@ -43,7 +43,7 @@ class SameOriginMiddleware:
         """Serve a request, or refuse it."""
         kind = scope["type"]
         asks = kind == "websocket" or (kind == "http" and scope["method"] not in _SAFE)
-        if not asks or self._may(scope):
+        if not asks or comes_from(scope, self._origins):
             await self._app(scope, receive, send)
         elif kind == "http":
             refusal = problem_response(403, "cross-origin", "Another site's page sent this request.")
@@ -51,15 +51,17 @@ class SameOriginMiddleware:
         else:
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": "cross-origin"})
 
-    def _may(self, scope: Scope) -> bool:
-        origin = header(scope["headers"], b"origin")
-        if origin in self._origins:
-            return True
-        site = header(scope["headers"], b"sec-fetch-site")
-        if site is not None:
-            return site in _OWN
-        # Older browsers, and plain http to another host than this one.
-        return origin is None or _place(origin) == (header(scope["headers"], b"host") or "").lower()
+
+def comes_from(scope: Scope, origins: Collection[str] = ()) -> bool:
+    """Whether a request comes from our own page, from one of these origins, or from no browser."""
+    origin = header(scope["headers"], b"origin")
+    if origin in origins:
+        return True
+    site = header(scope["headers"], b"sec-fetch-site")
+    if site is not None:
+        return site in _OWN
+    # Older browsers, and plain http to another host than this one.
+    return origin is None or _place(origin) == (header(scope["headers"], b"host") or "").lower()
 
 
 def _place(origin: str) -> str | None:
