@@ -35,7 +35,7 @@ from redis_core.api.realtime_hub import Hub, HubFigures, Refused
 from redis_core.api.realtime_hubs import Hubs
 from redis_core.api.realtime_limits import RealtimeLimits
 from redis_core.api.realtime_publish import Published, be_present, publish
-from redis_core.api.realtime_stream import EventStreamWire
+from redis_core.api.realtime_stream import EventStreamWire, Stream
 from redis_core.client import get_redis
 from redis_core.errors import InvalidKey, StoreError
 from redis_core.realtime_token import keys_from_settings
@@ -171,7 +171,13 @@ class Realtime:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope."""
         if scope["type"] == "http":
-            await self._http(scope, receive, send)
+            # Few frames stay on the stack of an open stream: each would cost it half a kilobyte.
+            stream = await self._http(scope, receive, send)
+            if stream is not None:
+                try:
+                    await stream.until_gone()
+                finally:
+                    stream.hub.close(stream)
         elif scope["type"] == "websocket":
             await realtime_socket.serve(self, scope, receive, send)
         else:
@@ -189,7 +195,8 @@ class Realtime:
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> Stream | None:
+        """Answer a request; the stream if it opened one."""
         cors: list[tuple[bytes, bytes]] = []
         try:
             cors = self.access.check_origin(scope)
@@ -206,15 +213,17 @@ class Realtime:
             response = problem_response(400, "invalid-request", str(error))
         except StoreError as error:
             response = store_problem(error, scope["method"], scope["path"])
-        if response is not None:
-            response.headers.setdefault("Cache-Control", "no-store")
-            response.raw_headers.extend(cors)
-            await response(scope, receive, send)
+        if isinstance(response, Stream):
+            return response
+        response.headers.setdefault("Cache-Control", "no-store")
+        response.raw_headers.extend(cors)
+        await response(scope, receive, send)
+        return None
 
     async def _respond(
         self, scope: Scope, receive: Receive, send: Send, cors: list[tuple[bytes, bytes]]
-    ) -> Response | None:
-        """The answer; None if it was sent, as a stream."""
+    ) -> Response | Stream:
+        """The answer, or the stream that is open now."""
         name = endpoint_of(scope)
         if name not in _HANDLERS and name not in {"session", "stream"}:
             raise Refused(404, "not-found", "There is no such realtime endpoint.")
@@ -233,8 +242,7 @@ class Realtime:
         hub = await self.hub()
         body = await _body(receive, hub.limits.max_body)
         if name == "stream":
-            await self._stream(hub, claims, body, cors, receive, send)
-            return None
+            return await self._stream(hub, claims, body, cors, receive, send)
         answer = await _HANDLERS[name](self, hub, claims, body)
         return Response(status_code=204) if answer is None else json_response(answer)
 
@@ -246,18 +254,18 @@ class Realtime:
         cors: list[tuple[bytes, bytes]],
         receive: Receive,
         send: Send,
-    ) -> None:
+    ) -> Stream:
         wants = msgspec.json.decode(body or b"{}", type=StreamRequest).topics
         stream = hub.open(claims, _WIRE, receive, send)
         try:
             await send({"type": "http.response.start", "status": 200, "headers": [*_STREAM_HEADERS, *cors]})
             await hub.greet(stream)
-            for want, code in stream.subscribe(wants):
-                stream.write(refused_frame(want.topic, want.kind, code))
-            del wants, body, cors
-            await stream.until_gone()
-        finally:
+        except BaseException:
             hub.close(stream)
+            raise
+        for want, code in stream.subscribe(wants):
+            stream.write(refused_frame(want.topic, want.kind, code))
+        return stream
 
 
 def endpoint_of(scope: Scope) -> str:

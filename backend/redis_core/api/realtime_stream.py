@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
@@ -114,7 +115,8 @@ class Subscription:
 
     def __init__(self, stream: Stream, want: Want) -> None:
         self.stream = stream
-        self.topic = want.topic
+        # One text for all streams of this topic.
+        self.topic = sys.intern(want.topic)
         self.kind: Kind = want.kind
         self.epoch = want.epoch
         self.offset = want.offset
@@ -200,23 +202,28 @@ class Stream:
 
     async def until_gone(self) -> None:
         """Wait until the connection is over, whoever ends it."""
-
-        async def gone() -> None:
+        try:
             while (await self._receive())["type"] != "http.disconnect":
                 pass
-
-        await self.hear(gone())
+        except asyncio.CancelledError:
+            if not self._aborted():
+                raise
 
     async def hear(self, hearing: Awaitable[T]) -> T | None:
         """Wait for something of the client's; None if the stream is aborted meanwhile."""
         try:
             return await hearing
         except asyncio.CancelledError:
-            if self.ended is None or self._task is None:
+            if not self._aborted():
                 raise
-            # Our own `abort`: the server asked for nothing.
-            self._task.uncancel()
             return None
+
+    def _aborted(self) -> bool:
+        """Whether a cancellation is our own `abort`, which the server did not ask for; it is then over."""
+        if self.ended is None or self._task is None:
+            return False
+        self._task.uncancel()
+        return True
 
     def authorise(self, claims: Claims, now: float, remaining: float) -> None:
         """Go on with a new token; what it does not cover ends.
@@ -318,10 +325,10 @@ class Stream:
         refused: list[tuple[Want, str]] = []
         for want in wants:
             code = self.hub.refusal(self.claims, want)
-            key = (want.topic, want.kind)
-            if code is None and key not in self._subscriptions:
-                if len(self._subscriptions) >= self.hub.limits.max_topics:
-                    code = "too-many-topics"
+            key = (sys.intern(want.topic), want.kind)
+            full = len(self._subscriptions) >= self.hub.limits.max_topics
+            if code is None and full and key not in self._subscriptions:
+                code = "too-many-topics"
             if code is not None:
                 refused.append((want, code))
                 continue
