@@ -9,6 +9,7 @@ import typer
 
 import redis_core
 from redis_core.cli import doctor, health, serve
+from redis_core.cli import types as types_command
 from redis_core.cli import worker as worker_command
 from redis_core.cli.exit_codes import EXIT_CODES_HELP, ExitCode
 from redis_core.cli.output import failure_of, print_failure
@@ -29,6 +30,7 @@ app.command()(serve.gateway)
 app.command()(health.health)
 app.command()(doctor.doctor)
 app.command()(worker_command.worker)
+app.command()(types_command.types)
 
 
 def _print_version(wanted: bool) -> None:

@@ -59,7 +59,7 @@ export class Realtime {
     globalThis.addEventListener?.("pageshow", (event) => this.#shown(event as PageTransitionEvent), { signal });
   }
 
-  /** This tab's own id: a good member's name where each tab is one. */
+  /** This tab's own id. */
   get tab(): string {
     return this.#tab;
   }
@@ -93,7 +93,7 @@ export class Realtime {
 
   presence<N extends PresenceName>(name: N): Presence<MemberOf<N>> {
     const here = (member: string, data: Json): Stop => this.#here(name, member, data);
-    return this.#once("presence", name, () => new Presence<MemberOf<N>>(this.#channel("presence", name), here));
+    return this.#once("presence", name, () => new Presence<MemberOf<N>>(this.#channel("presence", name), this.#tab, here));
   }
 
   /** A job that the application has enqueued. The task's name gives the result its type. */

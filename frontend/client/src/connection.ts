@@ -4,7 +4,7 @@ import { backoff } from "./backoff.ts";
 import type { Clock } from "./clock.ts";
 import type { Credentials } from "./credentials.ts";
 import { RealtimeError } from "./errors.ts";
-import { type Frame, isTopicFrame, keyOf, kindOf, type Kind, type Refused, type TopicFrame, type Want } from "./protocol.ts";
+import { type Frame, isTopicFrame, keyOf, kindOf, type Kind, type Refused, type Session, type TopicFrame, type Want } from "./protocol.ts";
 import type { Requests } from "./requests.ts";
 import { SseParser } from "./sse.ts";
 
@@ -138,11 +138,11 @@ export class Connection {
    *
    * @throws RealtimeError as the server says, or "network".
    */
-  async call(path: string, body: (stream: string | undefined) => unknown): Promise<unknown> {
+  async call(path: string, body: (session: Session) => unknown): Promise<unknown> {
     for (let attempt = 0; ; attempt++) {
-      const { token } = await this.credentials.get();
+      const session = await this.credentials.get();
       try {
-        return await this.requests.call(path, body(this.#stream), token);
+        return await this.requests.call(path, body(session), session.token);
       } catch (error) {
         if (!(error instanceof RealtimeError) || error.status !== 401 || attempt > 0) throw error;
         this.credentials.forget();

@@ -222,7 +222,12 @@ export class Hub {
     // Without a stream there is nobody to be present; the next one tells it again.
     if (stream === undefined) return;
     try {
-      await this.#connection.call("/presence", () => ({ stream, topic, member, ...(leave ? { leave } : { data }) }));
+      await this.#connection.call("/presence", ({ user }) => ({
+        stream,
+        topic,
+        member: `${user}:${member}`,
+        ...(leave ? { leave } : { data }),
+      }));
     } catch (error) {
       if (error instanceof RealtimeError && error.status === 403) {
         this.#tell({ m: "refused", refused: { topic, kind: "presence", code: error.code } });

@@ -71,6 +71,7 @@ export interface Session {
   /** Unix time in seconds. */
   readonly expires: number;
   readonly workspace: string;
+  readonly user: string;
   readonly read: readonly string[];
   readonly write: readonly string[];
 }

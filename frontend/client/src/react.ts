@@ -159,19 +159,26 @@ export function useTokenStream<N extends TextName>(name: N): TextSnapshot & { re
 /** Who is there; with `me` this component is there too, while it is mounted. Its data may change. */
 export function usePresence<N extends PresenceName>(
   name: N,
-  me?: { readonly member?: string; readonly data: MemberOf<N> },
-): PresenceSnapshot<MemberOf<N>> & { readonly status: Status } {
-  const realtime = useRealtime();
-  const presence = realtime.presence(name);
+  me?: { readonly name?: string; readonly data: MemberOf<N> },
+): PresenceSnapshot<MemberOf<N>> & { readonly status: Status; readonly isMine: (member: string) => boolean } {
+  const presence = useRealtime().presence(name);
   const snapshot = useSnapshot(presence);
   const status = useStatus();
-  const member = me === undefined ? undefined : (me.member ?? realtime.tab);
-  const data = JSON.stringify(me?.data);
+  const own = me?.name;
+  const data = me === undefined ? undefined : JSON.stringify(me.data);
+  // Leaving is not the end of each change of the data, or the others would see this tab go and come.
+  const stop = useRef<Stop>(undefined);
   useEffect(() => {
-    if (member === undefined) return undefined;
-    return presence.join(member, JSON.parse(data) as MemberOf<N>);
-  }, [presence, member, data]);
-  return useMemo(() => ({ ...snapshot, status }), [snapshot, status]);
+    stop.current = data === undefined ? void stop.current?.() : presence.join(JSON.parse(data) as MemberOf<N>, own);
+  }, [presence, own, data]);
+  useEffect(
+    () => () => {
+      stop.current?.();
+      stop.current = undefined;
+    },
+    [presence, own],
+  );
+  return useMemo(() => ({ ...snapshot, status, isMine: presence.isMine.bind(presence) }), [snapshot, status, presence]);
 }
 
 /** A job as it runs. The task's name gives the result its type. */

@@ -70,15 +70,23 @@ export interface StateSnapshot<T> {
   readonly refused: string | undefined;
 }
 
+type Patch = { readonly [name: string]: Json };
+
+/** A change of this tab that has not come back from the server. */
 interface Unconfirmed {
-  readonly patch: Json;
+  patch: Patch;
+  readonly version: number | undefined;
   /** Where the server put it; unknown until it answers. */
   at: Position | undefined;
+  readonly sent: PromiseWithResolvers<Position>;
 }
 
 /** A document that all who look at it share. */
 export class SharedState<T> {
   #unconfirmed: Unconfirmed[] = [];
+  /** Changes that were not sent yet: one request at a time, as two could overtake each other. */
+  readonly #waiting: Unconfirmed[] = [];
+  #sending = false;
   #snapshot: StateSnapshot<T> | undefined;
   readonly #listeners = new Set<() => void>();
 
@@ -120,27 +128,47 @@ export class SharedState<T> {
    * @param options.version refuse with code "version-conflict" unless the document is still of this version.
    * @throws RealtimeError as above, or the server refused it or could not be reached.
    */
-  async patch(patch: MergePatch<T>, options: { readonly version?: number } = {}): Promise<Position> {
-    const one: Unconfirmed = { patch: patch as Json, at: undefined };
-    this.#unconfirmed.push(one);
-    this.#changed();
+  patch(patch: MergePatch<T>, options: { readonly version?: number } = {}): Promise<Position> {
     const { version } = options;
-    const body = { topic: this.name, kind: "state", patch: one.patch, ...(version !== undefined && { version }) };
-    try {
-      one.at = await this.send(body, version === undefined);
-      return one.at;
-    } catch (error) {
-      this.#unconfirmed = this.#unconfirmed.filter((other) => other !== one);
-      throw error;
-    } finally {
-      this.#settle();
-      this.#changed();
+    const change = patch as unknown as Patch;
+    const last = this.#waiting.at(-1);
+    let one: Unconfirmed;
+    if (last !== undefined && version === undefined && last.version === undefined && composes(last.patch, change)) {
+      // What is typed while a request is under way is one request.
+      last.patch = { ...last.patch, ...change };
+      one = last;
+    } else {
+      one = { patch: change, version, at: undefined, sent: withResolvers<Position>() };
+      this.#unconfirmed.push(one);
+      this.#waiting.push(one);
     }
+    this.#changed();
+    if (!this.#sending) void this.#sendWaiting();
+    return one.sent.promise;
   }
 
   /** Replaces the whole document. */
   set(value: T): Promise<Position> {
     return this.send({ topic: this.name, kind: "state", data: value as Json }, true);
+  }
+
+  async #sendWaiting(): Promise<void> {
+    this.#sending = true;
+    for (let one = this.#waiting.shift(); one !== undefined; one = this.#waiting.shift()) {
+      const { patch, version } = one;
+      const body = { topic: this.name, kind: "state", patch, ...(version !== undefined && { version }) };
+      try {
+        one.at = await this.send(body, version === undefined);
+        one.sent.resolve(one.at);
+      } catch (error) {
+        const refused = one;
+        this.#unconfirmed = this.#unconfirmed.filter((other) => other !== refused);
+        one.sent.reject(error);
+      }
+      this.#settle();
+      this.#changed();
+    }
+    this.#sending = false;
   }
 
   /** Forgets the own changes that have come back from the server. */
@@ -165,6 +193,27 @@ export class SharedState<T> {
       refused: this.channel.refused,
     };
   }
+}
+
+/** Whether a patch after another is the same as both in one: a member that is merged into needs what was there before. */
+function composes(first: Patch, second: Patch): boolean {
+  return Object.entries(second).every(
+    ([name, change]) => !(name in first) || typeof change !== "object" || change === null || Array.isArray(change),
+  );
+}
+
+interface PromiseWithResolvers<P> {
+  readonly promise: Promise<P>;
+  readonly resolve: (value: P) => void;
+  readonly reject: (reason: unknown) => void;
+}
+
+/** `Promise.withResolvers`, which browsers of 2023 do not have. */
+function withResolvers<P>(): PromiseWithResolvers<P> {
+  let resolve!: (value: P) => void;
+  let reject!: (reason: unknown) => void;
+  const promise = new Promise<P>((...both) => ([resolve, reject] = both));
+  return { promise, resolve, reject };
 }
 
 export interface TextSnapshot {
@@ -213,6 +262,7 @@ export class TokenStream {
 }
 
 export interface PresenceSnapshot<T> {
+  /** By their names: the user's, a colon, and the name that was joined under. */
   readonly members: Readonly<Record<string, T>>;
   readonly refused: string | undefined;
 }
@@ -224,6 +274,7 @@ export class Presence<T> {
   /** @param here says and unsays that a member is there. */
   constructor(
     private readonly channel: Channel,
+    private readonly tab: string,
     private readonly here: (member: string, data: Json) => Stop,
   ) {}
 
@@ -249,8 +300,18 @@ export class Presence<T> {
     });
   }
 
-  /** Be there, until the returned function is called or this tab is gone. Joining again under the same name changes the data. */
-  join(member: string, data: T): Stop {
-    return this.here(member, data as Json);
+  /**
+   * Be there, until the returned function is called or this tab is gone. Joining again under the same name changes the data.
+   *
+   * @param data what the others see.
+   * @param name tells apart what the same user has open; this tab's id unless given. Nobody can join as another user.
+   */
+  join(data: T, name: string = this.tab): Stop {
+    return this.here(name, data as Json);
+  }
+
+  /** Whether a member is this tab. */
+  isMine(member: string): boolean {
+    return member.endsWith(`:${this.tab}`);
   }
 }

@@ -33,7 +33,7 @@ export class FakeService {
   readonly requests: Request[] = [];
   readonly streams = new Map<string, Stream>();
   readonly published = new Map<string, { epoch: string; offset: number }>();
-  session: Session = { token: "t1", expires: 1_700_001_000, workspace: "acme", read: ["*"], write: ["*"] };
+  session: Session = { token: "t1", expires: 1_700_001_000, workspace: "acme", user: "ada", read: ["*"], write: ["*"] };
   heartbeat = 20;
   /** No network. */
   down = false;

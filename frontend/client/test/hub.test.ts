@@ -483,13 +483,13 @@ describe("publishing", () => {
 describe("presence", () => {
   test("is told again on each new stream, and ends with the tab", async () => {
     const tab = await watching();
-    hub.take(tab, { m: "present", topic: "doc", member: "ada", data: { x: 1 } });
+    hub.take(tab, { m: "present", topic: "doc", member: "tab", data: { x: 1 } });
     await clock.pass(50);
-    expect(service.log("presence", "doc").members).toEqual({ ada: { x: 1 } });
+    expect(service.log("presence", "doc").members).toEqual({ "ada:tab": { x: 1 } });
     service.restart("presence", "doc");
     service.cut();
     await clock.pass(2_000);
-    expect(service.log("presence", "doc").members).toEqual({ ada: { x: 1 } });
+    expect(service.log("presence", "doc").members).toEqual({ "ada:tab": { x: 1 } });
     hub.leave(tab);
     await clock.pass(50);
     expect(service.log("presence", "doc").members).toEqual({});

@@ -1,0 +1,73 @@
+"""The types of topics and jobs hold in TypeScript: the generated file is current, and a wrong shape does not compile."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.frontend import CLIENT, DEMO, ROOT, built
+
+pytestmark = pytest.mark.timeout(300)  # Where this comes first, it installs and builds.
+_COMMAND = ["types", "demo.topics", "demo.tasks", "--out"]
+
+
+def _raptorflow(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "redis_core", *arguments],
+        cwd=ROOT / "backend",
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_the_demos_types_are_those_of_its_python(tmp_path: object) -> None:
+    made = _raptorflow(*_COMMAND, str(DEMO / "src" / "events.ts"), "--check")
+    assert made.returncode == 0, made.stderr
+
+
+def test_a_file_of_other_types_fails_the_check() -> None:
+    other = _raptorflow(*_COMMAND, str(DEMO / "test" / "shapes.ts"), "--check")
+    assert other.returncode == 2
+    assert "make it again" in other.stderr
+
+
+def test_a_module_that_is_not_there_is_told_in_one_line() -> None:
+    missing = _raptorflow("types", "demo.nothing")
+    assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
+
+
+def test_a_wrong_shape_does_not_compile_and_a_right_one_does() -> None:
+    built()
+    program = DEMO / "test" / "shapes.ts"
+    ran = subprocess.run(
+        ["node_modules/.bin/tsc", "-p", "test", "--pretty", "false"],
+        cwd=DEMO,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    errors = {(name, int(line)) for name, line in re.findall(r"^(\S+)\((\d+),\d+\): error", ran.stdout, re.MULTILINE)}
+    lines = program.read_text("utf-8").splitlines()
+    wrong = {("test/shapes.ts", number) for number, line in enumerate(lines, 1) if line.endswith("// wrong")}
+    assert len(wrong) > 20
+    assert errors == wrong
+
+
+@pytest.mark.parametrize("folder", [CLIENT, DEMO], ids=lambda folder: folder.name)
+def test_the_packages_are_pinned_without_a_host(folder: object) -> None:
+    lock = (ROOT / "frontend" / getattr(folder, "name") / "package-lock.json").read_text("utf-8")  # noqa: B009 - typed as object
+    assert "://" not in lock
+    assert '"integrity"' in lock
+
+
+def test_the_clients_own_tests_pass() -> None:
+    built()
+    for command in (["node_modules/.bin/tsc", "--noEmit"], ["node_modules/.bin/vitest", "run"]):
+        ran = subprocess.run(command, cwd=CLIENT, check=False, capture_output=True, text=True, timeout=240)
+        assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
