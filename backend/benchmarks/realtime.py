@@ -42,7 +42,8 @@ class Browsers:
         )  # fmt: skip
 
     def do(self, command: str, **arguments: Any) -> dict[str, Any]:
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"do": command, **arguments}) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()

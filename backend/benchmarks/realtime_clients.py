@@ -38,7 +38,7 @@ class Browser(asyncio.Protocol):
         if marks:
             self.crowd.arrived(marks, data)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
         self.crowd.lost += 1
 
 
@@ -95,7 +95,7 @@ class Crowd:
         """Messages at a rate, each with the moment it was sent; how long they took to the browsers."""
         self.count, self.wanted, self.delays = 0, messages * len(self.browsers), []
         self.done.clear()
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
         loop = asyncio.get_running_loop()
         at = loop.time()
         for _ in range(messages):

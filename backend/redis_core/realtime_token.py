@@ -147,7 +147,7 @@ def allows(patterns: Sequence[str], topic: str) -> bool:
 
 
 def is_topic(text: str) -> bool:
-    """Whether a text may name a topic: 1 to 200 of visible ASCII without `* ? [ ] { } \\`."""
+    """Whether a text may name a topic: 1 to 200 of visible ASCII that no pattern needs."""
     return _TOPIC.fullmatch(text) is not None
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from redis_core.realtime.feed import Feeds, Position, Restart, Start, Update
 
 from redis_core import realtime_token
 from redis_core.api.realtime_frames import Want
@@ -16,13 +17,22 @@ from redis_core.api.realtime_limits import RealtimeLimits
 from redis_core.api.realtime_stream import EventStreamWire, Stream
 from redis_core.client import Client
 from redis_core.errors import StoreUnavailable
-from redis_core.realtime.feed import Feeds, Position, Restart, Start, Update
 from redis_core.realtime_token import Claims
 from redis_core.secret import Secret
 from redis_core.sessions.pepper import PepperRing
 from redis_core.transport.memory import MockRedisClient
 
-__all__ = ["KEYS", "Connection", "HandClock", "ScriptedFeed", "ScriptedFeeds", "claims_of", "opened", "scripted_hub", "settle"]
+__all__ = [
+    "KEYS",
+    "Connection",
+    "HandClock",
+    "ScriptedFeed",
+    "ScriptedFeeds",
+    "claims_of",
+    "opened",
+    "scripted_hub",
+    "settle",
+]
 
 KEYS = PepperRing(Secret("k1:" + "k" * 40))
 
@@ -176,7 +186,9 @@ def scripted_hub(**limits: Any) -> tuple[Hub, ScriptedFeeds, HandClock]:
     return Hub(client, RealtimeLimits(**limits), clock), feeds, clock
 
 
-def claims_of(clock: HandClock, workspace: str = "acme", user: str = "u1", seconds: float = 3_600, **rights: Any) -> Claims:
+def claims_of(
+    clock: HandClock, workspace: str = "acme", user: str = "u1", seconds: float = 3_600, **rights: Any
+) -> Claims:
     """What a token says."""
     rights.setdefault("read", ["*"])
     token = realtime_token.issue(workspace, user, seconds=seconds, keys=KEYS, clock=clock, **rights)

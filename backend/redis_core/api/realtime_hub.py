@@ -34,7 +34,7 @@ _SOCKET_POLICY: Final = 1008
 _PRUNE_AT: Final = 1_000
 
 
-class Refused(Exception):  # noqa: N818 - as our errors: what happened
+class Refused(Exception):
     """A request that the hub does not do.
 
     Args:

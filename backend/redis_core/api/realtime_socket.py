@@ -42,7 +42,7 @@ _TOO_BIG: Final = 1009
 _TRY_AGAIN_LATER: Final = 1013
 
 
-class _Closed(Exception):  # noqa: N818 - not an error: how a conversation ends
+class _Closed(Exception):
     """The connection is to be closed.
 
     Args:
@@ -72,11 +72,9 @@ async def serve(realtime: Realtime, scope: Scope, receive: Receive, send: Send) 
     stream: Stream | None = None
     try:
         async with asyncio.timeout(hub.limits.auth_within):
-            first = await _next(receive, hub)
+            first = await _first(receive, hub)
         if first is None:
             return
-        if not isinstance(first, SocketAuth):
-            raise _Closed(_POLICY_VIOLATION, "token-missing")
         stream = hub.open(realtime.access.verified(first.token), SocketWire(), receive, send)
         await hub.greet(stream)
         _subscribe(stream, SocketSubscribe(first.topics))
@@ -92,6 +90,14 @@ async def serve(realtime: Realtime, scope: Scope, receive: Receive, send: Send) 
     finally:
         if stream is not None:
             hub.close(stream)
+
+
+async def _first(receive: Receive, hub: Hub) -> SocketAuth | None:
+    """The first message, which must be a token; None if the client is gone."""
+    first = await _next(receive, hub)
+    if first is not None and not isinstance(first, SocketAuth):
+        raise _Closed(_POLICY_VIOLATION, "token-missing")
+    return first
 
 
 async def _converse(realtime: Realtime, hub: Hub, stream: Stream, receive: Receive) -> None:

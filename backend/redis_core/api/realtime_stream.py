@@ -55,8 +55,10 @@ _LAST_WORD_SECONDS: Final = 1.0
 class Wire(Protocol):
     """How frames become messages of a transport."""
 
-    end: Sequence[Message]
-    """Messages that end the connection."""
+    @property
+    def end(self) -> Sequence[Message]:
+        """Messages that end the connection."""
+        ...
 
     def messages(self, frames: Sequence[Frame]) -> Sequence[Message]:
         """The messages that carry frames, in order."""
@@ -70,7 +72,10 @@ class Wire(Protocol):
 class EventStreamWire:
     """Frames as events of a response."""
 
-    end: Sequence[Message] = ({"type": "http.response.body", "body": b"", "more_body": False},)
+    @property
+    def end(self) -> Sequence[Message]:
+        """The end of the body."""
+        return ({"type": "http.response.body", "body": b"", "more_body": False},)
 
     def message(self, frame: Frame) -> Message:
         """A piece of the body."""

@@ -80,7 +80,8 @@ async def test_ends_the_streams_of_one_user_when_told() -> None:
     mine = (await opened(hub, claims_of(clock)))[1]
     other = (await opened(hub, claims_of(clock, user="u2")))[1]
     assert hub.disconnect("acme", "u1") == 1
-    assert mine.ended and not other.ended
+    assert mine.ended
+    assert not other.ended
 
 
 async def test_forgets_workspaces_that_are_gone() -> None:
