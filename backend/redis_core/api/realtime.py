@@ -242,7 +242,10 @@ class Realtime:
         hub = await self.hub()
         body = await _body(receive, hub.limits.max_body)
         if name == "stream":
-            return await self._stream(hub, claims, body, cors, receive, send)
+            stream = await self._stream(hub, claims, body, cors, receive, send)
+            # A stream lives for hours: neither the token nor a kilobyte of other headers need to.
+            scope["headers"].clear()
+            return stream
         answer = await _HANDLERS[name](self, hub, claims, body)
         return Response(status_code=204) if answer is None else json_response(answer)
 

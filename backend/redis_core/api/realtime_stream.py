@@ -176,9 +176,10 @@ class Stream:
         self._lagging = False
         self._sending_since: float | None = None
         self._subscriptions: dict[tuple[str, Kind], Subscription] = {}
-        self._todo: list[Subscription] = []
+        # Tuples: an empty one costs nothing, and most streams have nothing to do for most of their life.
+        self._todo: tuple[Subscription, ...] = ()
         """Subscriptions to be joined to their feeds."""
-        self._waiting: list[Subscription] = []
+        self._waiting: tuple[Subscription, ...] = ()
         """Those that the store could not serve."""
         self.presences: set[tuple[str, str]] | None = None
         """Topics and members that end with this stream."""
@@ -339,7 +340,7 @@ class Stream:
                 continue
             self._drop(key)
             subscription = self._subscriptions[key] = Subscription(self, want)
-            self._todo.append(subscription)
+            self._todo += (subscription,)
         if self._todo:
             self._wake()
         return refused
@@ -356,14 +357,14 @@ class Stream:
         subscription.leave()
         if self._has(subscription):
             self._held = [entry for entry in self._held if entry[1] is not subscription]
-            self._todo.append(subscription)
+            self._todo += (subscription,)
             self._wake()
 
     def retry(self) -> None:
         """Join what the store could not serve before."""
         if self._waiting:
             self._todo += self._waiting
-            self._waiting.clear()
+            self._waiting = ()
             self._wake()
 
     def _has(self, subscription: Subscription) -> bool:
@@ -380,8 +381,7 @@ class Stream:
         for subscription in self._subscriptions.values():
             subscription.leave()
         self._subscriptions.clear()
-        self._todo.clear()
-        self._waiting.clear()
+        self._todo = self._waiting = ()
 
     async def _join(self, subscription: Subscription) -> None:
         """Join the feed, and write what the subscription starts with."""
@@ -398,7 +398,7 @@ class Stream:
             return
         except StoreError as error:
             _log.warning("a topic could not be joined", topic=topic, kind=kind, reason=str(error))
-            self._waiting.append(subscription)
+            self._waiting += (subscription,)
             return
         if not self._has(subscription) or self._lagging:
             # Given up meanwhile, or fallen behind before there was a seat to leave: catching up joins it again.
@@ -482,7 +482,9 @@ class Stream:
                 elif self._lagging:
                     await self._catch_up()
                 elif self._todo:
-                    await self._join(self._todo.pop(0))
+                    following, *others = self._todo
+                    self._todo = tuple(others)
+                    await self._join(following)
                 else:
                     # Nothing awaits between the look and this: who writes next sees that nobody works.
                     self._worker = None
@@ -516,7 +518,7 @@ class Stream:
     async def _catch_up(self) -> None:
         self._lagging = False
         behind = [one for one in self._subscriptions.values() if one.seat is None]
-        self._todo = [*behind, *(one for one in self._todo if one not in behind)]
+        self._todo = (*behind, *(one for one in self._todo if one not in behind))
         await self._put([lag_frame(sorted({one.topic for one in behind}))])
 
     async def _put(self, frames: list[Frame]) -> None:

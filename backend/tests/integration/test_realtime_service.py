@@ -66,10 +66,11 @@ async def test_a_signal_ends_it_at_once_with_streams_open_and_tells_them(
         async with session.ws_connect(service.url("ws")) as ws:
             await ws.send_json({"t": "auth", "token": token()})
             await ws.receive_json()
-            took = await service.terminate(number)
+            ending = asyncio.create_task(service.terminate(number))
             last = [
                 json.loads(message.data) async for message in ws if message.type is aiohttp.WSMsgType.TEXT
             ]
+            took = await ending
             assert last[-1]["t"] == "bye"
             assert ws.close_code == 1012
         assert took < 10
