@@ -16,6 +16,8 @@ class CampaignPage(msgspec.Struct):
     budget: int = 0
     """In euros a day."""
     notes: str = ""
+    question: int = 0
+    """How many questions the agent was asked; its answer is the topic `answer:<campaign>-<question>`."""
 
 
 @topics.presence("campaign:*")

@@ -4,6 +4,7 @@ import { defineConfig } from "vite";
 export default defineConfig({
   base: "./",
   build: { outDir: "dist", target: "es2022", modulePreload: { polyfill: false }, assetsInlineLimit: 0 },
-  resolve: { preserveSymlinks: true },
+  // The client has a React of its own for its tests.
+  resolve: { dedupe: ["react", "react-dom"] },
   worker: { format: "es" },
 });

@@ -28,12 +28,13 @@ const commands = {
   async eval({ tab, code, argument }) {
     return await tabs.get(tab).page.evaluate(`(${code})(${JSON.stringify(argument ?? null)})`);
   },
-  /** Waits until an expression is true in the tab. */
+  /** Waits until a function gives true in the tab. Not by waitForFunction, which pages with a strict content policy forbid. */
   async wait({ tab, code, argument, seconds = 40 }) {
-    await tabs.get(tab).page.waitForFunction(`(${code})(${JSON.stringify(argument ?? null)})`, undefined, {
-      timeout: seconds * 1000,
-      polling: 50,
-    });
+    const until = Date.now() + seconds * 1000;
+    while (!(await tabs.get(tab).page.evaluate(`(${code})(${JSON.stringify(argument ?? null)})`))) {
+      if (Date.now() > until) throw new Error(`not within ${seconds} s`);
+      await new Promise((resolve) => setTimeout(resolve, 30));
+    }
   },
   async fill({ tab, selector, text }) {
     await tabs.get(tab).page.fill(selector, text);

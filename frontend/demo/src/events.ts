@@ -8,6 +8,7 @@ export interface CampaignPage {
   readonly audience?: string;
   readonly budget?: number;
   readonly notes?: string;
+  readonly question?: number;
 }
 
 /** What planning a campaign makes. */

@@ -73,7 +73,7 @@ export function Page({ user, workspace, campaign }: PageProps) {
           {failed && <p className="failed" role="alert">{failed}</p>}
           <p className="hint">Open this page in another window: both edit the same document. This window has its stream from a {sharing ?? "…"}.</p>
         </section>
-        <Agent campaign={campaign} />
+        <Agent campaign={campaign} question={draft?.question ?? 0} />
         <Job budget={draft?.budget ?? 0} />
         <Talk user={user} topic={topic} />
       </main>
