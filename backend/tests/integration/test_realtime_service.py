@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import signal
 import socket
 from collections.abc import Iterator
@@ -15,19 +16,32 @@ from redis_core.client import Client
 from tests.realtime_service import KINDS, Browser, Service, token
 
 
-@pytest.fixture
-def service(valkey: Client, valkey_socket: str) -> Iterator[Service]:
-    """The service on an empty database."""
+@pytest.fixture(scope="module")
+def shared(valkey_socket: str) -> Iterator[Service]:
+    """A service that no test ends."""
     with Service(f"unix://{valkey_socket}") as running:
         yield running
 
 
+@pytest.fixture
+def mortal(valkey_socket: str) -> Iterator[Service]:
+    """A service of the test's own, to be killed and started again."""
+    with Service(f"unix://{valkey_socket}") as running:
+        yield running
+
+
+@pytest.fixture
+def acme() -> str:
+    """A workspace that no test has had."""
+    return f"acme-{secrets.token_hex(4)}"
+
+
 async def test_kill_and_restart_under_load_loses_and_doubles_nothing(
-    service: Service, valkey: Client
+    mortal: Service, valkey: Client, acme: str
 ) -> None:
-    workspace = valkey.workspace("acme")
+    workspace = valkey.workspace(acme)
     topics = (("events", "events"), ("doc", "state"), ("answer", "append"))
-    count = 120
+    count = 250
 
     async def load() -> None:
         for number in range(count):
@@ -37,13 +51,16 @@ async def test_kill_and_restart_under_load_loses_and_doubles_nothing(
             await asyncio.sleep(0.01)
 
     await workspace.state("doc").set({"n": -1})
-    async with Browser(service, token(), *topics) as first, Browser(service, token(), *topics) as second:
+    async with (
+        Browser(mortal, token(acme), *topics) as first,
+        Browser(mortal, token(acme), *topics) as second,
+    ):
         loading = asyncio.create_task(load())
         for _ in range(2):
             await asyncio.sleep(0.3)
-            service.kill()
+            mortal.kill()
             await asyncio.sleep(0.1)
-            await asyncio.get_running_loop().run_in_executor(None, service.start)
+            await asyncio.get_running_loop().run_in_executor(None, mortal.start)
         await loading
         text = "".join(f"{number} é " for number in range(count))
         final = await workspace.state("doc").get()
@@ -60,13 +77,13 @@ async def test_kill_and_restart_under_load_loses_and_doubles_nothing(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_at_once_with_streams_open_and_tells_them(
-    service: Service, valkey: Client, number: int
+    mortal: Service, valkey: Client, acme: str, number: int
 ) -> None:
-    async with Browser(service, token(), ("a", "events")) as browser, aiohttp.ClientSession() as session:
-        async with session.ws_connect(service.url("ws")) as ws:
-            await ws.send_json({"t": "auth", "token": token()})
+    async with Browser(mortal, token(acme), ("a", "events")) as browser, aiohttp.ClientSession() as session:
+        async with session.ws_connect(mortal.url("ws")) as ws:
+            await ws.send_json({"t": "auth", "token": token(acme)})
             await ws.receive_json()
-            ending = asyncio.create_task(service.terminate(number))
+            ending = asyncio.create_task(mortal.terminate(number))
             last = [
                 json.loads(message.data) async for message in ws if message.type is aiohttp.WSMsgType.TEXT
             ]
@@ -76,27 +93,27 @@ async def test_a_signal_ends_it_at_once_with_streams_open_and_tells_them(
         assert took < 10
         await browser.until(lambda: browser.frames[-1]["t"] == "bye")
         assert browser.frames[-1]["reason"] == "shutdown"
-        await valkey.workspace("acme").topic("a").publish("while it was away")
-        service.start()
+        await valkey.workspace(acme).topic("a").publish("while it was away")
+        mortal.start()
         await browser.until(lambda: browser.messages == ["while it was away"])
 
 
 async def test_a_stalled_client_keeps_neither_the_others_nor_the_end(
-    service: Service, valkey: Client
+    mortal: Service, valkey: Client, acme: str
 ) -> None:
-    text = token()
+    text = token(acme)
     body = json.dumps({"topics": [{"topic": "a"}]})
-    stalled = socket.create_connection(("127.0.0.1", service.port))
+    stalled = socket.create_connection(("127.0.0.1", mortal.port))
     stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     stalled.sendall(
         f"POST /api/v1/realtime/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {text}\r\n"
         f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
     )
-    others = [Browser(service, text, ("a", "events")) for _ in range(20)]
+    others = [Browser(mortal, text, ("a", "events")) for _ in range(20)]
     try:
         for browser in others:
             await browser.__aenter__()
-        topic = valkey.workspace("acme").topic("a")
+        topic = valkey.workspace(acme).topic("a")
         for number in range(200):
             await topic.publish({"n": number, "fill": "x" * 30_000})
         for browser in others:
@@ -104,49 +121,54 @@ async def test_a_stalled_client_keeps_neither_the_others_nor_the_end(
             assert [message["n"] for message in browser.messages] == list(range(200))
             assert browser.connections == 1
         # What it does not read is in nobody's way when the process ends.
-        assert await service.terminate() < 15
+        assert await mortal.terminate() < 15
     finally:
         stalled.close()
         for browser in others:
             await browser.__aexit__()
 
 
-async def test_a_token_is_refreshed_without_reopening_and_ends_the_stream_if_not(service: Service) -> None:
-    async with Browser(service, token(seconds=6), ("a", "events")) as browser:
+async def test_a_token_is_refreshed_without_reopening_and_ends_the_stream_if_not(
+    shared: Service, acme: str
+) -> None:
+    async with Browser(shared, token(acme, seconds=6), ("a", "events")) as browser:
         await browser.until(lambda: any(frame["t"] == "auth" for frame in browser.frames))
-        browser.token = token(seconds=4)
+        browser.token = token(acme, seconds=4)
         status, answer = await browser.post("auth", {"stream": browser.stream})
         assert status == 200
         assert answer["expires"] > 0
         await browser.until(lambda: any(frame["t"] == "bye" for frame in browser.frames))
         bye = next(frame for frame in browser.frames if frame["t"] == "bye")
         assert bye["reason"] == "expired"
-        browser.token = token()
+        browser.token = token(acme)
         await browser.until(lambda: browser.connections == 2)
 
 
-async def test_topics_are_added_and_taken_away_without_reopening(service: Service, valkey: Client) -> None:
-    async with Browser(service, token(read=["a", "b"]), ("a", "events")) as browser:
+async def test_topics_are_added_and_taken_away_without_reopening(
+    shared: Service, valkey: Client, acme: str
+) -> None:
+    async with Browser(shared, token(acme, read=["a", "b"]), ("a", "events")) as browser:
         status, answer = await browser.post(
             "subscribe", {"stream": browser.stream, "topics": [{"topic": "b"}, {"topic": "c"}]}
         )
         assert (status, answer) == (200, {"refused": [{"topic": "c", "kind": "events", "code": "forbidden"}]})
         await browser.until(lambda: ("b", "events") in browser.positions)
-        await valkey.workspace("acme").topic("b").publish(1)
+        await valkey.workspace(acme).topic("b").publish(1)
         await browser.until(lambda: browser.messages == [1])
         status, _ = await browser.post("unsubscribe", {"stream": browser.stream, "topics": ["b"]})
         assert status == 204
-        await valkey.workspace("acme").topic("b").publish(2)
-        await valkey.workspace("acme").topic("a").publish(3)
+        await valkey.workspace(acme).topic("b").publish(2)
+        await valkey.workspace(acme).topic("a").publish(3)
         await browser.until(lambda: browser.messages == [1, 3])
         assert browser.connections == 1
 
 
-async def test_no_request_of_one_tenant_reaches_another(service: Service, valkey: Client) -> None:
-    tricks = ("secret", "other:secret", "ws:other:topic:secret", "../other/secret", "ws:other:secret")
+async def test_no_request_of_one_tenant_reaches_another(shared: Service, valkey: Client, acme: str) -> None:
+    other = f"{acme}-other"
+    tricks = ("secret", f"{other}:secret", f"ws:{other}:topic:secret", f"../{other}/secret")
     async with (
-        Browser(service, token("other"), ("secret", "events")) as owner,
-        Browser(service, token("acme"), *((topic, "events") for topic in tricks)) as thief,
+        Browser(shared, token(other), ("secret", "events")) as owner,
+        Browser(shared, token(acme), *((topic, "events") for topic in tricks)) as thief,
     ):
         for path, body in (
             ("subscribe", {"stream": owner.stream, "topics": [{"topic": "secret"}]}),
@@ -156,9 +178,9 @@ async def test_no_request_of_one_tenant_reaches_another(service: Service, valkey
         ):
             status, answer = await thief.post(path, body)
             assert (status, answer["code"]) == (404, "stream-unknown")
-        status, _ = await thief.post("publish", {"topic": "secret", "data": "forged", "workspace": "other"})
+        status, _ = await thief.post("publish", {"topic": "secret", "data": "forged", "workspace": other})
         assert status == 200
-        await valkey.workspace("other").topic("secret").publish("for the owner")
+        await valkey.workspace(other).topic("secret").publish("for the owner")
         await owner.until(lambda: owner.messages == ["for the owner"])
         await thief.until(lambda: thief.messages == ["forged"])
         await asyncio.sleep(0.2)
@@ -166,48 +188,51 @@ async def test_no_request_of_one_tenant_reaches_another(service: Service, valkey
         assert thief.messages == ["forged"]
 
 
-async def test_websocket_says_the_same_frames(service: Service, valkey: Client) -> None:
+async def test_websocket_says_the_same_frames(shared: Service, valkey: Client, acme: str) -> None:
     topics = (("a", "events"), ("doc", "state"), ("answer", "append"))
-    workspace = valkey.workspace("acme")
+    workspace = valkey.workspace(acme)
     await workspace.state("doc").set({"n": 0})
-    async with Browser(service, token(), *topics) as browser, aiohttp.ClientSession() as session:
-        async with session.ws_connect(service.url("ws"), protocols=["raptorflow.v1"]) as ws:
-            wants = [{"topic": topic, "kind": kind} for topic, kind in topics]
-            await ws.send_json({"t": "auth", "token": token(), "topics": wants})
-            frames = [await ws.receive_json() for _ in range(1 + 3)]
-            await ws.send_json({"t": "pub", "ref": 1, "topic": "a", "data": {"hello": "é"}})
-            await workspace.state("doc").patch({"n": 1})
-            await workspace.text("answer").append("text")
+    async with (
+        Browser(shared, token(acme), *topics) as browser,
+        aiohttp.ClientSession() as session,
+        session.ws_connect(shared.url("ws"), protocols=["raptorflow.v1"]) as ws,
+    ):
+        wants = [{"topic": topic, "kind": kind} for topic, kind in topics]
+        await ws.send_json({"t": "auth", "token": token(acme), "topics": wants})
+        frames = [await ws.receive_json() for _ in range(1 + 3)]
+        await ws.send_json({"t": "pub", "ref": 1, "topic": "a", "data": {"hello": "é"}})
+        await workspace.state("doc").patch({"n": 1})
+        await workspace.text("answer").append("text")
 
-            def same() -> bool:
-                mine = [one for one in browser.frames if one["t"] in KINDS]
-                theirs = [one for one in frames if one["t"] in KINDS]
-                key = lambda one: (one["topic"], one["offset"], one["t"])
-                return len(mine) >= 4 and sorted(mine, key=key) == sorted(theirs, key=key)
+        def same() -> bool:
+            mine = [one for one in browser.frames if one["t"] in KINDS]
+            theirs = [one for one in frames if one["t"] in KINDS]
+            key = lambda one: (one["topic"], one["offset"], one["t"])
+            return len(mine) >= 4 and sorted(mine, key=key) == sorted(theirs, key=key)
 
-            async with asyncio.timeout(20):
-                while not same():
-                    frames.append(await ws.receive_json())
-            assert any(one["t"] == "ok" and one["ref"] == 1 for one in frames)
-            await ws.send_json({"t": "pub", "ref": 2, "topic": "a b", "data": 1})
-            while frames[-1]["t"] != "error":
+        async with asyncio.timeout(20):
+            while not same():
                 frames.append(await ws.receive_json())
-            assert (frames[-1]["ref"], frames[-1]["code"]) == (2, "invalid-topic")
+        assert any(one["t"] == "ok" and one["ref"] == 1 for one in frames)
+        await ws.send_json({"t": "pub", "ref": 2, "topic": "a b", "data": 1})
+        while frames[-1]["t"] != "error":
+            frames.append(await ws.receive_json())
+        assert (frames[-1]["ref"], frames[-1]["code"]) == (2, "invalid-topic")
 
 
 @pytest.mark.parametrize("first", ['{"t":"sub","topics":[]}', '{"t":"auth","token":"no"}', "no json", "[]"])
-async def test_a_websocket_without_a_good_first_word_is_closed(service: Service, first: str) -> None:
-    async with aiohttp.ClientSession() as session, session.ws_connect(service.url("ws")) as ws:
+async def test_a_websocket_without_a_good_first_word_is_closed(shared: Service, first: str) -> None:
+    async with aiohttp.ClientSession() as session, session.ws_connect(shared.url("ws")) as ws:
         await ws.send_str(first)
         message = await ws.receive(10)
         assert message.type is aiohttp.WSMsgType.CLOSE
         assert ws.close_code in {1007, 1008}
 
 
-async def test_presence_ends_with_its_stream(service: Service, valkey: Client) -> None:
-    presence = valkey.workspace("acme").presence("doc")
-    async with Browser(service, token(), ("doc", "presence")) as watcher:
-        async with Browser(service, token(user="u2"), ("doc", "presence")) as browser:
+async def test_presence_ends_with_its_stream(shared: Service, valkey: Client, acme: str) -> None:
+    presence = valkey.workspace(acme).presence("doc")
+    async with Browser(shared, token(acme), ("doc", "presence")) as watcher:
+        async with Browser(shared, token(acme, user="u2"), ("doc", "presence")) as browser:
             status, _ = await browser.post(
                 "presence", {"stream": browser.stream, "topic": "doc", "data": {"x": 1}}
             )
