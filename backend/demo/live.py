@@ -33,7 +33,9 @@ _HEADERS: Final = {
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
-_NOT_BUILT: Final = "<!doctype html><title>Not built</title><p>This page is built by <code>make frontend</code>."
+_NOT_BUILT: Final = (
+    "<!doctype html><title>Not built</title><p>This page is built by <code>make frontend</code>."
+)
 _WORD_SECONDS: Final = 0.06
 _ANSWER: Final = (
     "I have read the campaign “{title}” for {audience}. With {budget} euros a day I would begin with "

@@ -46,7 +46,9 @@ _SIMPLE: Final = {
 _Schema: TypeAlias = Mapping[str, Any]
 
 
-def typescript(shapes: Iterable[Shape], tasks: Iterable[Task[..., Any]] = (), *, package: str = PACKAGE) -> str:
+def typescript(
+    shapes: Iterable[Shape], tasks: Iterable[Task[..., Any]] = (), *, package: str = PACKAGE
+) -> str:
     """A module of interfaces, one for each type, and how topics and tasks use them.
 
     Args:
@@ -63,8 +65,7 @@ def typescript(shapes: Iterable[Shape], tasks: Iterable[Task[..., Any]] = (), *,
     used = [shape.type for shape in listed] + results
     schemas, components = msgspec.json.schema_components(used, ref_template="{name}")
     lines = [_HEAD.format(package=package)]
-    for name in sorted(components):
-        lines.append(_declaration(name, components[name]))
+    lines += [_declaration(name, components[name]) for name in sorted(components)]
     lines.append(_topics(listed, schemas))
     lines.append(_jobs(jobs, schemas[len(listed) :]))
     return "\n".join(lines) + _TAIL.format(package=package)
@@ -95,7 +96,11 @@ def _jobs(tasks: list[Task[..., Any]], results: Iterable[_Schema]) -> str:
         f"  {json.dumps(task.name)}: {{ result: {_type(schema, '  ')} }};"
         for task, schema in zip(tasks, results, strict=True)
     ]
-    return "\n".join(["export interface Jobs {", *lines, "}"]) if lines else "export type Jobs = Record<never, never>;"
+    return (
+        "\n".join(["export interface Jobs {", *lines, "}"])
+        if lines
+        else "export type Jobs = Record<never, never>;"
+    )
 
 
 def _declaration(name: str, schema: _Schema) -> str:
@@ -157,7 +162,9 @@ def _several(member: str) -> str:
 def _object(schema: _Schema, indent: str) -> str:
     if "properties" not in schema:
         values = schema.get("additionalProperties", True)
-        return f"Readonly<Record<string, {_type(values, indent) if isinstance(values, Mapping) else 'unknown'}>>"
+        return (
+            f"Readonly<Record<string, {_type(values, indent) if isinstance(values, Mapping) else 'unknown'}>>"
+        )
     lines = list(_members(schema, indent + "  "))
     return "\n".join(["{", *lines, f"{indent}}}"]) if lines else "Record<never, never>"
 

@@ -16,7 +16,9 @@ __all__ = ["types"]
 
 def types(
     modules: Annotated[list[str], typer.Argument(help="Modules with topics and tasks, such as app.events.")],
-    out: Annotated[Path | None, typer.Option("--out", help="The file to write; standard output unless given.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The file to write; standard output unless given.")
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; fail if the file is not what would be written.")
     ] = False,
@@ -28,14 +30,18 @@ def types(
 
     # As `python -m` would find them.
     sys.path.insert(0, str(Path.cwd()))
-    found = {id(one): one for name in modules for one in vars(_imported(name)).values() if isinstance(one, Task)}
+    found = {
+        id(one): one for name in modules for one in vars(_imported(name)).values() if isinstance(one, Task)
+    }
     text = typescript(topics, found.values())
     if out is None:
         print(text, end="")
     elif not check:
         out.write_text(text, "utf-8")
     elif not out.exists() or out.read_text("utf-8") != text:
-        raise ConfigError("--check", str(out), f"make it again: raptorflow types {' '.join(modules)} --out {out}")
+        raise ConfigError(
+            "--check", str(out), f"make it again: raptorflow types {' '.join(modules)} --out {out}"
+        )
 
 
 def _imported(name: str) -> object:

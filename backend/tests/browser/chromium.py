@@ -84,7 +84,9 @@ class Running:
         self._command = command
         self._path = path
         self._environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("REDIS", "UPSTASH"))},
+            **{
+                name: value for name, value in os.environ.items() if not name.startswith(("REDIS", "UPSTASH"))
+            },
             "PYTHONPATH": os.pathsep.join(sys.path),
             "RAPTORFLOW_ENV": "test",
             "REALTIME_KEYS": "k1:" + "k" * 40,
@@ -102,7 +104,9 @@ class Running:
         self.kill()
 
     def start(self) -> None:
-        self._process = subprocess.Popen([sys.executable, *self._command], cwd=ROOT / "backend", env=self._environment)
+        self._process = subprocess.Popen(
+            [sys.executable, *self._command], cwd=ROOT / "backend", env=self._environment
+        )
         until = time.monotonic() + 30
         while True:
             try:

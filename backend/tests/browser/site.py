@@ -38,11 +38,14 @@ class Watched:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
-            return await self.app(scope, receive, send)
+            await self.app(scope, receive, send)
+            return
         is_stream = scope["path"].endswith("/stream")
 
         async def watched(message: Any) -> None:
-            sent = message.get("body", b"") + b"".join(b":".join(header) for header in message.get("headers", ()))
+            sent = message.get("body", b"") + b"".join(
+                b":".join(header) for header in message.get("headers", ())
+            )
             if _SECRET and _SECRET in sent:
                 self.leaks.append(scope["path"])
             await send(message)
@@ -74,7 +77,9 @@ async def main(port: int) -> None:
         async def token(request: Request) -> Response:
             user = request.query_params["user"]
             topics = ["campaign:*", "doc:*", "answer:*"]
-            return PlainTextResponse(realtime_token.issue("acme", user, read=topics, write=topics, seconds=600))
+            return PlainTextResponse(
+                realtime_token.issue("acme", user, read=topics, write=topics, seconds=600)
+            )
 
         async def figures(_request: Request) -> Response:
             return JSONResponse({"leaks": watched.leaks, **watched.streams})

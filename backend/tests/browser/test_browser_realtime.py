@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -31,7 +32,11 @@ def chromium() -> Iterator[Chromium]:
 
 @pytest.fixture(scope="module")
 def site(valkey_socket: str) -> Iterator[Running]:
-    environment = {"REDIS_URL": f"unix://{valkey_socket}", "TEST_SECRET": SECRET, "UPSTASH_REDIS_REST_TOKEN": SECRET}
+    environment = {
+        "REDIS_URL": f"unix://{valkey_socket}",
+        "TEST_SECRET": SECRET,
+        "UPSTASH_REDIS_REST_TOKEN": SECRET,
+    }
     with Running([str(SITE)], environment, "/figures") as running:
         yield running
 
@@ -88,10 +93,13 @@ class World:
         await self.wait(tab, "(n) => window.tab.seen.events.at(-1)?.n === n", last)
         await self.wait(tab, "(n) => window.tab.text.snapshot.text.length === n", len(self.text))
         await self.wait(tab, "(n) => Object.values(window.tab.state.snapshot.value ?? {}).includes(n)", last)
-        seen = await self.see(tab, "() => ({...window.tab.seen, text: window.tab.text.snapshot.text, value: window.tab.state.snapshot.value})")
+        seen = await self.see(
+            tab,
+            "() => ({...window.tab.seen, text: window.tab.text.snapshot.text, value: window.tab.state.snapshot.value})",
+        )
         assert [event["n"] for event in seen["events"]] == list(range(1, last + 1))
         assert (seen["gaps"], seen["text"], seen["value"]) == (0, self.text, self.document)
-        numbers = [max([0, *__import__("json").loads(version).values()]) for version in seen["versions"]]
+        numbers = [max([0, *json.loads(version).values()]) for version in seen["versions"]]
         assert numbers == sorted(numbers)
 
 
@@ -102,7 +110,9 @@ async def world(chromium: Chromium, site: Running, acme: Workspace) -> AsyncIter
     chromium.do("forget", context=world.name)
 
 
-async def test_eight_tabs_on_http1_are_one_stream_and_all_hear_everything(world: World, site: Running) -> None:
+async def test_eight_tabs_on_http1_are_one_stream_and_all_hear_everything(
+    world: World, site: Running
+) -> None:
     tabs = [f"tab{number}" for number in range(8)]
     await world.open(*tabs)
     assert (await world.do(site.figures))["open"] == 1
@@ -115,7 +125,9 @@ async def test_eight_tabs_on_http1_are_one_stream_and_all_hear_everything(world:
 
 
 @pytest.mark.parametrize("sharing", ["worker", "leader", "tab"])
-async def test_a_site_that_is_killed_under_load_loses_and_doubles_nothing(world: World, site: Running, sharing: str) -> None:
+async def test_a_site_that_is_killed_under_load_loses_and_doubles_nothing(
+    world: World, site: Running, sharing: str
+) -> None:
     await world.open("one", "two", sharing=sharing)
     load = asyncio.create_task(_load(world, 150))
     for ending in (site.kill, site.stop):
@@ -163,7 +175,10 @@ async def test_two_windows_edit_one_document(world: World) -> None:
     await world.see("left", "() => window.tab.state.patch({title: 'Spring'})")
     await world.see("right", "() => window.tab.state.patch({budget: 5})")
     for tab in ("left", "right"):
-        await world.wait(tab, "() => { const {value} = window.tab.state.snapshot; return value?.title === 'Spring' && value.budget === 5 }")
+        await world.wait(
+            tab,
+            "() => { const {value} = window.tab.state.snapshot; return value?.title === 'Spring' && value.budget === 5 }",
+        )
     version = await world.see("left", "() => window.tab.state.snapshot.version")
     both = "async (version) => { try { await window.tab.state.patch({title: 'x'}, {version}); return 'done' } catch (error) { return error.code } }"
     outcomes = [await world.see(tab, both, version) for tab in ("left", "right")]
@@ -179,7 +194,13 @@ async def test_who_is_there_is_seen_by_all_and_goes_with_the_tab(world: World) -
     there = "(n) => Object.keys(window.tab.presence.snapshot.members).length === n"
     for tab in ("left", "right"):
         await world.wait(tab, there, 2)
-    assert await world.see("left", "() => Object.keys(window.tab.presence.snapshot.members).filter((m) => window.tab.presence.isMine(m)).length") == 1
+    assert (
+        await world.see(
+            "left",
+            "() => Object.keys(window.tab.presence.snapshot.members).filter((m) => window.tab.presence.isMine(m)).length",
+        )
+        == 1
+    )
     await world.do(world.chromium.do, "close", tab="right")
     await world.wait("left", there, 1)
 
@@ -192,7 +213,9 @@ async def test_a_text_goes_on_where_it_was_after_the_page_is_loaded_again(world:
     await world.do(world.chromium.do, "reload", tab="one")
     await text.append("a time")
     await text.end()
-    await world.wait("one", "() => window.tab?.text.snapshot.text === 'Once upon a time' && window.tab.text.snapshot.done")
+    await world.wait(
+        "one", "() => window.tab?.text.snapshot.text === 'Once upon a time' && window.tab.text.snapshot.done"
+    )
 
 
 async def test_a_browser_that_was_offline_catches_up_at_once_when_it_is_back(world: World) -> None:
@@ -206,7 +229,10 @@ async def test_a_browser_that_was_offline_catches_up_at_once_when_it_is_back(wor
 
 async def test_events_published_by_a_browser_are_heard_once_by_all(world: World) -> None:
     await world.open("one", "two")
-    await world.see("one", "async () => { for (let n = 1; n <= 5; n++) await window.tab.events.publish({n}, {id: `id${n}`}) }")
+    await world.see(
+        "one",
+        "async () => { for (let n = 1; n <= 5; n++) await window.tab.events.publish({n}, {id: `id${n}`}) }",
+    )
     await world.see("two", "() => window.tab.events.publish({n: 5}, {id: 'id5'})")
     world.published = 5
     for tab in ("one", "two"):

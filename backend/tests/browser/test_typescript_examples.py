@@ -46,7 +46,12 @@ def compiled() -> Iterator[Path]:
         "utf-8",
     )
     ran = subprocess.run(
-        [str(DEMO / "node_modules/.bin/tsc"), "-p", "."], cwd=folder, check=False, capture_output=True, text=True, timeout=120
+        [str(DEMO / "node_modules/.bin/tsc"), "-p", "."],
+        cwd=folder,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert ran.returncode == 0, ran.stdout
     yield folder
@@ -73,4 +78,6 @@ async def test_an_example_that_is_run_prints_what_it_says(compiled: Path, valkey
                 timeout=60,
             )
             assert ran.returncode == 0, ran.stderr
-            assert ran.stdout.splitlines() == re.findall(r"// -> (.*)$", example.read_text("utf-8"), re.MULTILINE)
+            assert ran.stdout.splitlines() == re.findall(
+                r"// -> (.*)$", example.read_text("utf-8"), re.MULTILINE
+            )

@@ -52,7 +52,10 @@ def test_a_wrong_shape_does_not_compile_and_a_right_one_does() -> None:
         text=True,
         timeout=120,
     )
-    errors = {(name, int(line)) for name, line in re.findall(r"^(\S+)\((\d+),\d+\): error", ran.stdout, re.MULTILINE)}
+    errors = {
+        (name, int(line))
+        for name, line in re.findall(r"^(\S+)\((\d+),\d+\): error", ran.stdout, re.MULTILINE)
+    }
     lines = program.read_text("utf-8").splitlines()
     wrong = {("test/shapes.ts", number) for number, line in enumerate(lines, 1) if line.endswith("// wrong")}
     assert len(wrong) > 20

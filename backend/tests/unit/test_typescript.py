@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import enum
 from typing import Any, Literal
 
@@ -40,7 +40,7 @@ class Renamed(msgspec.Struct, rename="kebab"):
     Not told.
     """
 
-    made_at: datetime.datetime
+    made_at: dt.datetime
     parts: dict[str, Part]
     points: list[Point]
 
@@ -99,7 +99,8 @@ def test_what_nobody_registered_has_no_names() -> None:
 
 def test_jobs_tell_their_results() -> None:
     @task(name="b.second")
-    async def second(x: int) -> list[Part]: ...
+    async def second(x: int) -> list[Part]:
+        raise NotImplementedError
 
     @task(name="a.first")
     def first() -> None: ...
