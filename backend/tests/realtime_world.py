@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from redis_core.realtime.feed import Feeds, Position, Restart, Start, Update
+from redis_core.realtime.bus import Feeds
+from redis_core.realtime.feed import Position, Restart, Start, Update
 
 from redis_core import realtime_token
 from redis_core.api.realtime_frames import Want

@@ -37,7 +37,8 @@ from redis_core.api.realtime_limits import RealtimeLimits
 from redis_core.api.realtime_publish import Published, be_present, publish
 from redis_core.api.realtime_stream import EventStreamWire, Stream
 from redis_core.client import get_redis
-from redis_core.errors import InvalidKey, StoreError
+from redis_core.errors import ConfigError, InvalidKey, StoreError
+from redis_core.log import get_logger
 from redis_core.realtime_token import keys_from_settings
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ if TYPE_CHECKING:
     from redis_core.realtime_token import Claims
     from redis_core.sessions.pepper import PepperRing
 
-__all__ = ["Allowed", "HubFigures", "Realtime", "RealtimeLimits"]
+__all__ = ["PREFIX", "Allowed", "HubFigures", "Realtime", "RealtimeLimits"]
+
+_log = get_logger(__name__)
 
 PREFIX: Final = "/api/v1/realtime"
 _STREAM_HEADERS: Final = [
@@ -211,6 +214,12 @@ class Realtime:
             )
         except (msgspec.DecodeError, InvalidKey) as error:
             response = problem_response(400, "invalid-request", str(error))
+        except ConfigError as error:
+            # Not at start-up: a service that nobody asks for realtime needs no keys for it.
+            _log.error("realtime is not configured", reason=str(error))  # noqa: TRY400 - the message says it all
+            response = problem_response(
+                503, "not-configured", "Realtime is not configured here; the log says what to set."
+            )
         except StoreError as error:
             response = store_problem(error, scope["method"], scope["path"])
         if isinstance(response, Stream):

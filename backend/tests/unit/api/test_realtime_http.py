@@ -20,6 +20,7 @@ from redis_core.api.realtime import Allowed, Realtime, RealtimeLimits
 from redis_core.api.session_cookie import SessionCookie
 from redis_core.api.session_middleware import SessionMiddleware, request_session
 from redis_core.client import Client
+from redis_core.config import Settings
 from redis_core.session import Sessions
 from redis_core.sessions.pepper import PepperRing
 from tests.realtime_world import KEYS, HandClock
@@ -203,6 +204,18 @@ async def test_a_patch_of_another_version_is_a_conflict(browser: httpx.AsyncClie
     assert (await browser.post(f"{BASE}/publish", json=patch, headers=bearer())).status_code == 200
     late = await browser.post(f"{BASE}/publish", json=patch, headers=bearer())
     assert (late.status_code, late.json()["code"]) == (409, "version-conflict")
+
+
+async def test_production_without_keys_says_so_and_hides_why(memory: Client) -> None:
+    async def source() -> Client:
+        return memory
+
+    settings = Settings(_env_file=None, raptorflow_env="production", redis_url="redis://x")  # type: ignore[call-arg]
+    transport = httpx.ASGITransport(Realtime(source, settings=settings))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        answer = await client.post("/session", json={})
+    assert (answer.status_code, answer.json()["code"]) == (503, "not-configured")
+    assert "REALTIME_KEYS" not in answer.text
 
 
 async def test_other_methods_and_endpoints_are_refused(browser: httpx.AsyncClient) -> None:
