@@ -53,10 +53,13 @@ export function advance(view: View, frame: TopicFrame): Step {
 
 /** A new start: `frame` is the position that the updates after it follow on. */
 function start(view: View, frame: SubFrame): Step {
-  const known = view.epoch !== "";
-  if (known && frame.epoch === view.epoch && (frame.recovered || frame.offset <= view.offset)) {
+  const known = view.epoch !== "" || view.started;
+  const goesOn = frame.epoch === view.epoch && frame.recovered;
+  // A topic that nobody has published to may have no epoch yet; the first one goes on from nothing.
+  const mayGoOn = frame.epoch === view.epoch || view.epoch === "";
+  if (known && (goesOn || (mayGoOn && frame.offset <= view.offset))) {
     // It goes on from here or from before; what was seen is dropped as it comes.
-    return [{ ...view, started: true, judged: true }, CHANGED];
+    return [{ ...view, epoch: frame.epoch, started: true, judged: true }, CHANGED];
   }
   // Another epoch, or a position that history does not reach back to. What follows is a snapshot, or events after a gap.
   const fresh = { ...emptyView(view.kind, frame), started: true, judged: true };

@@ -168,3 +168,11 @@ test("the gap of a position that was another tab's is none here", () => {
   }
   expect(outcomes).toEqual(["changed", "nothing", "nothing", "event", "gap"]);
 });
+
+test("the first epoch of a topic that had none goes on from nothing, and tells what was missed", () => {
+  const sub = (epoch: string, offset: number): TopicFrame => ({ t: "sub", topic: TOPIC, kind: "events", epoch, offset, recovered: true });
+  const [none] = advance(emptyView("events"), sub("", 0));
+  expect(advance(none, sub("e", 0))[1].was).toBe("changed");
+  expect(advance(none, sub("e", 3))[1].was).toBe("gap");
+  expect(advance(none, { t: "msg", topic: TOPIC, offset: 1, data: 1 })[1].was).toBe("event");
+});
