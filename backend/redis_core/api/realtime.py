@@ -35,7 +35,8 @@ from redis_core.api.realtime_hub import Hub, HubFigures, Refused
 from redis_core.api.realtime_hubs import Hubs
 from redis_core.api.realtime_limits import RealtimeLimits
 from redis_core.api.realtime_publish import Published, be_present, publish
-from redis_core.api.realtime_stream import EventStreamWire, Stream
+from redis_core.api.realtime_stream import Stream
+from redis_core.api.realtime_wire import EventStreamWire
 from redis_core.client import get_redis
 from redis_core.errors import ConfigError, InvalidKey, StoreError
 from redis_core.log import get_logger
@@ -216,7 +217,7 @@ class Realtime:
             response = problem_response(400, "invalid-request", str(error))
         except ConfigError as error:
             # Not at start-up: a service that nobody asks for realtime needs no keys for it.
-            _log.error("realtime is not configured", reason=str(error))  # noqa: TRY400 - the message says it all
+            _log.error("realtime is not configured", reason=str(error))
             response = problem_response(
                 503, "not-configured", "Realtime is not configured here; the log says what to set."
             )

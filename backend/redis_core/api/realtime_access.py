@@ -141,6 +141,6 @@ class Access:
         if not comes_from(scope, self._origins):
             raise Refused(403, "cross-origin", "Another site's page sent this request.")
         origin = header(scope["headers"], b"origin")
-        if origin not in self._origins or origin is None:
+        if origin is None or origin not in self._origins:
             return [(b"vary", b"Origin")] if self._origins else []
         return [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")]

@@ -239,7 +239,7 @@ def bye_frame(reason: str, retry: int) -> Frame:
 def update_frame(topic: str, update: Update) -> Frame:
     """An update of a topic; its data is JSON already, and put in as it is."""
     head = {"t": update.type, "topic": topic, "offset": update.offset}
-    if update.type == "text" or update.type == "pres":
+    if update.type in {"text", "pres"}:
         # An object whose fields are the frame's own.
         return Frame(_ENCODE(head)[:-1] + b"," + bytes(update.data)[1:])
     field = "patch" if update.type == "patch" else "data"

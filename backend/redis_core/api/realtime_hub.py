@@ -12,7 +12,8 @@ import msgspec
 
 from redis_core.api.realtime_frames import LIVE, STALE, Frame, Want, hello_frame, update_frame
 from redis_core.api.realtime_limits import Allowance, RealtimeLimits
-from redis_core.api.realtime_stream import Stream, Wire
+from redis_core.api.realtime_stream import Stream
+from redis_core.api.realtime_wire import Wire
 from redis_core.clock import SYSTEM_CLOCK, Clock
 from redis_core.errors import StoreError
 from redis_core.log import get_logger

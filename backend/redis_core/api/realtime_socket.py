@@ -21,7 +21,8 @@ from redis_core.api.realtime_frames import (
 )
 from redis_core.api.realtime_hub import Hub, Refused
 from redis_core.api.realtime_publish import be_present, publish
-from redis_core.api.realtime_stream import SocketWire, Stream
+from redis_core.api.realtime_stream import Stream
+from redis_core.api.realtime_wire import SocketWire
 from redis_core.api.session_cookie import header
 from redis_core.errors import InvalidKey, StoreError
 from redis_core.log import get_logger

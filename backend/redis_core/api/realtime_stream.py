@@ -14,8 +14,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from collections.abc import Awaitable, Sequence
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from redis_core.api.realtime_frames import (
     PING,
@@ -29,6 +29,7 @@ from redis_core.api.realtime_frames import (
     refused_frame,
     sub_frame,
 )
+from redis_core.api.realtime_wire import Rest, SocketWire, Wire
 from redis_core.errors import InvalidKey, StoreError
 from redis_core.log import get_logger
 from redis_core.realtime.feed import Feed, Kind, Position, Restart, Seat, Start, Update
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from redis_core.api.realtime_hub import Hub
     from redis_core.realtime_token import Claims
 
-__all__ = ["EventStreamWire", "SocketWire", "Stream", "Wire"]
+__all__ = ["Stream"]
 
 T = TypeVar("T")
 
@@ -50,67 +51,6 @@ _MAX_CONTROL: Final = 1_000
 """Frames held that are no updates: more than that is a client that asks and does not read."""
 _LAST_WORD_SECONDS: Final = 1.0
 """How long a connection whose buffer is full may take for the last frame."""
-
-
-class Wire(Protocol):
-    """How frames become messages of a transport."""
-
-    @property
-    def end(self) -> Sequence[Message]:
-        """Messages that end the connection."""
-        ...
-
-    def messages(self, frames: Sequence[Frame]) -> Sequence[Message]:
-        """The messages that carry frames, in order."""
-        ...
-
-    def message(self, frame: Frame) -> Message:
-        """The message of one frame."""
-        ...
-
-
-class EventStreamWire:
-    """Frames as events of a response."""
-
-    @property
-    def end(self) -> Sequence[Message]:
-        """The end of the body."""
-        return ({"type": "http.response.body", "body": b"", "more_body": False},)
-
-    def message(self, frame: Frame) -> Message:
-        """A piece of the body."""
-        return {"type": "http.response.body", "body": frame.sse, "more_body": True}
-
-    def messages(self, frames: Sequence[Frame]) -> Sequence[Message]:
-        """One piece of the body with all of them."""
-        body = b"".join([frame.sse for frame in frames])
-        return ({"type": "http.response.body", "body": body, "more_body": True},)
-
-
-class SocketWire:
-    """Frames as text messages.
-
-    Args:
-        code: of the close, set before the end.
-    """
-
-    __slots__ = ("code",)
-
-    def __init__(self, code: int = 1000) -> None:
-        self.code = code
-
-    @property
-    def end(self) -> Sequence[Message]:
-        """The close."""
-        return ({"type": "websocket.close", "code": self.code},)
-
-    def message(self, frame: Frame) -> Message:
-        """One message."""
-        return {"type": "websocket.send", "text": frame.text}
-
-    def messages(self, frames: Sequence[Frame]) -> Sequence[Message]:
-        """A message for each."""
-        return [self.message(frame) for frame in frames]
 
 
 class Subscription:
@@ -210,7 +150,7 @@ class Stream:
         except StopIteration:
             self._steps = self.hub.may_step
         else:
-            await _rest(sending, pending)
+            await Rest(sending, pending)
 
     async def until_gone(self) -> None:
         """Wait until the connection is over, whoever ends it."""
@@ -457,7 +397,7 @@ class Stream:
         except Exception as error:  # noqa: BLE001 - whatever a server raises, it is this connection's end and nobody else's
             self._failed(error)
             return
-        self._wake(_rest(sending, pending))
+        self._wake(Rest(sending, pending))
 
     def _wake(self, under_way: Awaitable[object] | None = None) -> None:
         if self._worker is None:
@@ -543,25 +483,3 @@ class Stream:
             self.ended = "gone"
         self.due = 0.0
         self.abort()
-
-
-class _Rest:
-    """What is left of a coroutine that was stepped once.
-
-    Args:
-        coroutine: has run as far as its first wait.
-        pending: what it waits for.
-    """
-
-    __slots__ = ("_coroutine", "_pending")
-
-    def __init__(self, coroutine: Coroutine[Any, Any, object], pending: object) -> None:
-        self._coroutine = coroutine
-        self._pending = pending
-
-    def __await__(self) -> Generator[Any, Any, object]:
-        yield self._pending
-        return (yield from self._coroutine.__await__())
-
-
-_rest: Callable[[Coroutine[Any, Any, object], object], Awaitable[object]] = _Rest

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redis_core.api.realtime_frames import Want
-from redis_core.api.realtime_stream import EventStreamWire
+from redis_core.api.realtime_wire import EventStreamWire
 from tests.realtime_world import Connection, claims_of, opened, scripted_hub, settle
 
 FILL = "x" * 1_000
