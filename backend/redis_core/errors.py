@@ -86,6 +86,7 @@ __all__ = [
     "StoreUnavailable",
     "TooManySessions",
     "TransactionAborted",
+    "VersionConflict",
     "WrongType",
     "error_from_reply",
 ]
@@ -253,6 +254,18 @@ class ResultTimeout(QueueError, TimeoutError):
 
 class LeaseLost(QueueError):
     """Raised in a running job: its worker was taken for dead, and another one has the job now."""
+
+
+class VersionConflict(RedisCoreError):
+    """A shared state has another version than the one that was to be changed.
+
+    Args:
+        version: the current one.
+    """
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"the current version is {version}")
+        self.version = version
 
 
 class StoreError(RedisCoreError):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from redis_core.cache import Cache
 from redis_core.keys import WorkspaceKeys
+from redis_core.pubsub import Presence, SharedState, SharedText, Topic
 from redis_core.queue import Queue
 
 if TYPE_CHECKING:
@@ -44,6 +45,22 @@ class Workspace:
     def queue(self) -> Queue:
         """What this workspace has to do."""
         return Queue(self.client, self.keys)
+
+    def topic(self, name: str) -> Topic:
+        """Events of this name."""
+        return Topic(self.client, self.keys, name)
+
+    def state(self, name: str) -> SharedState:
+        """The shared document of this name."""
+        return SharedState(self.client, self.keys, name)
+
+    def text(self, name: str) -> SharedText:
+        """The growing text of this name."""
+        return SharedText(self.client, self.keys, name)
+
+    def presence(self, name: str) -> Presence:
+        """Who is at the place of this name."""
+        return Presence(self.client, self.keys, name)
 
     def __repr__(self) -> str:
         return f"Workspace({self.id!r})"
