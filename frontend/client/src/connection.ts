@@ -37,7 +37,13 @@ const GATHER_MS = 5;
 const LATE = 1.5;
 const DEAD = 2.5;
 
-type Ended = { retry: number | undefined };
+/** How a stream ended: the least time to wait, and whether that is all. */
+interface Ended {
+  readonly retry: number;
+  readonly told: boolean;
+}
+
+const BROKEN: Ended = { retry: 0, told: false };
 
 export class Connection {
   readonly #wants: () => Want[];
@@ -65,7 +71,8 @@ export class Connection {
   #dropped = new Set<string>();
   #gathering = false;
   #endPause: (() => void) | undefined;
-  #timers: (() => void)[] = [];
+  #cancelWatch: (() => void) | undefined;
+  #cancelRefresh: (() => void) | undefined;
   #workspace: string | undefined;
   #expires = 0;
   #refreshing = false;
@@ -166,11 +173,14 @@ export class Connection {
     this.#looping = true;
     while (this.#running && !this.#closed) {
       const openedAt = this.clock.now();
-      let ended: Ended = { retry: undefined };
+      let ended = BROKEN;
       try {
         ended = await this.#once();
       } catch (error) {
-        if (error instanceof RealtimeError && error.status === 401) this.credentials.forget();
+        if (error instanceof RealtimeError) {
+          if (error.status === 401) this.credentials.forget();
+          ended = { retry: error.retryAfterMs, told: false };
+        }
         // What else fails here is the network or the server; what to do is the same for all of it.
       }
       const lived = this.#stream === undefined ? 0 : this.clock.now() - openedAt;
@@ -182,7 +192,7 @@ export class Connection {
         continue;
       }
       this.#failures = lived > PROVED_MS ? 1 : this.#failures + 1;
-      await this.#pause(ended.retry ?? backoff(this.#failures, this.clock.random()));
+      await this.#pause(ended.told ? ended.retry : Math.max(ended.retry, backoff(this.#failures, this.clock.random())));
     }
     this.#looping = false;
     this.#hurried = false;
@@ -196,13 +206,13 @@ export class Connection {
     if (this.#workspace !== undefined && this.#workspace !== session.workspace) this.#events.moved();
     this.#workspace = session.workspace;
     const wants = this.#wants();
-    if (wants.length === 0 || !this.#running || abort.signal.aborted) return { retry: 0 };
+    if (wants.length === 0 || !this.#running || abort.signal.aborted) return BROKEN;
     this.#asked.clear();
     this.#dropped.clear();
     this.#pending.clear();
     for (const want of wants) this.#pending.add(keyOf(want.kind, want.topic));
     const response = await this.requests.open("/stream", { topics: wants }, session.token, abort);
-    if (response.body === null) return { retry: undefined };
+    if (response.body === null) return BROKEN;
     return await this.#read(response.body.getReader(), abort);
   }
 
@@ -215,7 +225,7 @@ export class Connection {
       for (;;) {
         const { done, value } = await reader.read();
         // What was on its way when somebody gave the stream up is not taken: the next stream begins where the topics are.
-        if (done || abort.signal.aborted) return { retry: undefined };
+        if (done || abort.signal.aborted) return BROKEN;
         this.#heardAt = this.clock.now();
         this.#late = false;
         for (const data of parser.push(value)) {
@@ -250,7 +260,8 @@ export class Connection {
         return undefined;
       case "bye":
         if (frame.reason === "expired") this.credentials.forget();
-        return { retry: frame.retry };
+        // Who is one too many, or too slow, waits longer each time.
+        return { retry: frame.retry, told: frame.reason === "shutdown" || frame.reason === "expired" };
       case "auth":
         // A later end is the answer to a refresh; the same one again is its warning.
         if (frame.expires > this.#expires) this.#expires = frame.expires;
@@ -319,7 +330,12 @@ export class Connection {
   }
 
   #planRefresh(): void {
-    this.#timers.push(this.clock.after(Math.max(10_000, this.credentials.refreshIn()), () => void this.#refresh()));
+    this.#refreshAfter(Math.max(10_000, this.credentials.refreshIn()));
+  }
+
+  #refreshAfter(milliseconds: number): void {
+    this.#cancelRefresh?.();
+    this.#cancelRefresh = this.clock.after(milliseconds, () => void this.#refresh());
   }
 
   /** A new token for the stream that is open. */
@@ -336,7 +352,7 @@ export class Connection {
       // The old token may be good for a while; when it ends, the server ends the stream.
       const refused = error instanceof RealtimeError && !error.retryable;
       if (refused) this.#abort?.abort();
-      else if (this.#stream === stream) this.#timers.push(this.clock.after(5_000, () => void this.#refresh()));
+      else if (this.#stream === stream) this.#refreshAfter(5_000);
     } finally {
       this.#refreshing = false;
     }
@@ -352,10 +368,10 @@ export class Connection {
       }
       this.#late = silent > this.#heartbeatMs * LATE;
       this.#tell();
-      this.#timers.push(this.clock.after(this.#heartbeatMs / 2, look));
-      if (this.#timers.length > 8) this.#timers.splice(0, this.#timers.length - 8);
+      this.#cancelWatch = this.clock.after(this.#heartbeatMs / 2, look);
     };
-    this.#timers.push(this.clock.after(this.#heartbeatMs / 2, look));
+    this.#cancelWatch?.();
+    this.#cancelWatch = this.clock.after(this.#heartbeatMs / 2, look);
   }
 
   /** The wall clock went on where the monotonic one stood: the machine slept, and its connections are dead. */
@@ -367,7 +383,8 @@ export class Connection {
     this.#stream = undefined;
     this.#late = false;
     this.#tried = true;
-    for (const cancel of this.#timers.splice(0)) cancel();
+    this.#cancelWatch?.();
+    this.#cancelRefresh?.();
   }
 
   async #pause(milliseconds: number): Promise<void> {

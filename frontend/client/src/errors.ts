@@ -5,11 +5,13 @@ export class RealtimeError extends Error {
   /**
    * @param code the problem's code, as docs/realtime-protocol.md lists them; "network" where no answer came.
    * @param status the HTTP status; 0 where no answer came.
+   * @param retryAfterMs how long the server asks to wait, in milliseconds.
    */
   constructor(
     message: string,
     readonly code: string,
     readonly status: number,
+    readonly retryAfterMs: number = 0,
   ) {
     super(message);
   }
@@ -30,5 +32,7 @@ export async function errorOf(response: Response): Promise<RealtimeError> {
   }
   const message = [problem.detail, problem.title].find((text) => typeof text === "string");
   const code = typeof problem.code === "string" ? problem.code : `http-${response.status}`;
-  return new RealtimeError((message as string | undefined) ?? `The server answered ${response.status}.`, code, response.status);
+  const text = (message as string | undefined) ?? `The server answered ${response.status}.`;
+  const seconds = Number(response.headers.get("Retry-After"));
+  return new RealtimeError(text, code, response.status, Number.isFinite(seconds) ? Math.min(seconds, 60) * 1000 : 0);
 }

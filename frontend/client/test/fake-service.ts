@@ -38,7 +38,7 @@ export class FakeService {
   /** No network. */
   down = false;
   /** Statuses to answer next, by path. */
-  readonly refusals: { path: string; status: number; code: string }[] = [];
+  readonly refusals: { path: string; status: number; code: string; retryAfter?: number }[] = [];
   /** Topics that are not given. */
   readonly forbidden = new Set<string>();
   /** How many of the next updates get lost on the way to streams. */
@@ -57,8 +57,8 @@ export class FakeService {
     if (this.down) throw new TypeError("fetch failed");
     const refusal = this.refusals.findIndex((one) => one.path === path);
     if (refusal >= 0) {
-      const { status, code } = this.refusals.splice(refusal, 1)[0]!;
-      return Response.json({ code, title: code }, { status });
+      const { status, code, retryAfter = 0 } = this.refusals.splice(refusal, 1)[0]!;
+      return Response.json({ code, title: code }, { status, headers: { "Retry-After": String(retryAfter) } });
     }
     if (path === "/session") return Response.json(this.session);
     if (token !== this.session.token) return Response.json({ code: "token-expired" }, { status: 401 });

@@ -258,6 +258,29 @@ describe("when the stream breaks", () => {
     expect([asked("/stream"), tab.status]).toEqual([2, "live"]);
   });
 
+  test("a server that has too many already is asked less and less often, and never before it says", async () => {
+    const tab = await watching();
+    clock.chance = 0.999;
+    for (let n = 0; n < 20; n++) {
+      service.say({ t: "bye", retry: 2_000, reason: "limit" });
+      service.streams.clear();
+      await clock.pass(1_900);
+      expect(service.streams.size).toBe(0);
+      await clock.pass(29_000);
+    }
+    expect(tab.status).toBe("live");
+  });
+
+  test("Retry-After is kept to", async () => {
+    await watching();
+    service.refusals.push({ path: "/stream", status: 503, code: "shutting-down", retryAfter: 20 });
+    service.cut();
+    await clock.pass(19_000);
+    expect([asked("/stream"), service.streams.size]).toEqual([2, 0]);
+    await clock.pass(3_000);
+    expect(service.streams.size).toBe(1);
+  });
+
   test("a server that fails at every stream is not asked faster and faster", async () => {
     await watching();
     clock.chance = 0.5;
