@@ -17,8 +17,7 @@ from redis_core.api.realtime_wire import Wire
 from redis_core.clock import SYSTEM_CLOCK, Clock
 from redis_core.errors import StoreError
 from redis_core.log import get_logger
-from redis_core.realtime.bus import Feeds
-from redis_core.realtime.feed import Feed, Kind, Update
+from redis_core.realtime.feed import Feed, Feeds, Kind, Update
 from redis_core.realtime_token import Claims, is_topic
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from redis_core.api.realtime_hub import Hub, Refused
+from redis_core.errors import VersionConflict
 from redis_core.realtime.registry import topics
 from redis_core.realtime_token import allows, is_topic
 
@@ -50,13 +51,18 @@ async def publish(hub: Hub, claims: Claims, request: PublishRequest, size: int) 
         text = workspace.text(topic)
         position = await (text.end(request.text) if request.done else text.append(request.text))
     elif request.kind == "events":
-        event = _of_type("events", topic, request.data)
+        event: Raw = _of_type("events", topic, request.data)
         position = await workspace.topic(topic).publish(event, id=request.id)
     elif request.data is not UNSET:
         position = await workspace.state(topic).set(_of_type("state", topic, request.data))
     else:
         patch = _given(request.patch)
-        position = await workspace.state(topic).patch(patch, version=request.version)
+        try:
+            position = await workspace.state(topic).patch(patch, version=request.version)
+        except VersionConflict as error:
+            raise Refused(
+                409, "version-conflict", f"The document is another version by now: {error}."
+            ) from error
     return Published(position.epoch, position.offset)
 
 

@@ -32,7 +32,7 @@ from redis_core.api.realtime_frames import (
 from redis_core.api.realtime_wire import Rest, SocketWire, Wire
 from redis_core.errors import InvalidKey, StoreError
 from redis_core.log import get_logger
-from redis_core.realtime.feed import Feed, Kind, Position, Restart, Seat, Start, Update
+from redis_core.realtime.feed import Kind, Position, Restart, Seat, Update
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Send
@@ -56,7 +56,7 @@ _LAST_WORD_SECONDS: Final = 1.0
 class Subscription:
     """One topic of a stream; called by the feed with each update."""
 
-    __slots__ = ("epoch", "feed", "kind", "offset", "seat", "stream", "topic")
+    __slots__ = ("epoch", "kind", "offset", "seat", "stream", "topic")
 
     def __init__(self, stream: Stream, want: Want) -> None:
         self.stream = stream
@@ -66,7 +66,6 @@ class Subscription:
         self.epoch = want.epoch
         self.offset = want.offset
         """Of the last update that was written."""
-        self.feed: Feed | None = None
         self.seat: Seat | None = None
 
     def __call__(self, update: Update | Restart) -> None:
@@ -75,16 +74,11 @@ class Subscription:
         if isinstance(update, Restart):
             stream.rejoin(self)
         else:
-            if not self.epoch and self.feed is not None:
-                # The topic's first update ever: without its epoch nobody could come back to it.
-                self.epoch = self.feed.epoch
-                begin = Start(epoch=self.epoch, offset=self.offset, recovered=True, updates=[])
-                stream.write(sub_frame(self.topic, self.kind, begin))
             stream.write(stream.hub.frame(self.topic, update), self, update.offset)
 
     def leave(self) -> None:
         """Get no more updates."""
-        seat, self.seat, self.feed = self.seat, None, None
+        seat, self.seat = self.seat, None
         if seat is not None:
             seat.leave()
 
@@ -350,7 +344,7 @@ class Stream:
             # Given up meanwhile, or fallen behind before there was a seat to leave: catching up joins it again.
             seat.leave()
             return
-        subscription.feed, subscription.seat = feed, seat
+        subscription.seat = seat
         subscription.epoch, subscription.offset = start.epoch, start.offset
         frames = [sub_frame(topic, kind, start)]
         if after is not None and not start.recovered and not any(one.type == "snap" for one in start.updates):

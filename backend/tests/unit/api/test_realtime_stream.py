@@ -189,18 +189,6 @@ async def test_the_link_to_the_store_shows_and_a_topic_it_could_not_give_comes_w
     assert [frame["t"] for frame in watching.frames] == ["hello", "sub", "stale", "live"]
 
 
-async def test_a_topic_s_first_update_ever_tells_the_epoch_to_come_back_with() -> None:
-    hub, feeds, clock = scripted_hub()
-    feed = feeds.feed("acme", "a", "events")
-    feed.epoch = ""
-    _, connection = await opened(hub, claims_of(clock), "a")
-    feed.epoch = "e1"
-    feed.publish(1)
-    feed.publish(2)
-    assert [(frame["epoch"], frame["offset"]) for frame in connection.of("sub")] == [("", 0), ("e1", 0)]
-    assert [frame["t"] for frame in connection.frames] == ["hello", "sub", "sub", "msg", "msg"]
-
-
 async def test_topics_beyond_the_cap_and_beyond_the_token_are_refused_one_by_one() -> None:
     hub, _, clock = scripted_hub(max_topics=2)
     stream, _ = await opened(hub, claims_of(clock, read=["a:*"]))
