@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from tests.frontend import CLIENT, DEMO, ROOT, built
+from redis_core.cli.exit_codes import ExitCode
+from tests.frontend import BROWSER, CLIENT, DEMO, ROOT, built
 
 pytestmark = pytest.mark.timeout(300)  # Where this comes first, it installs and builds.
 _COMMAND = ["types", "demo.topics", "demo.tasks", "--out"]
@@ -25,20 +26,20 @@ def _raptorflow(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_demos_types_are_those_of_its_python(tmp_path: object) -> None:
+def test_the_demos_types_are_those_of_its_python() -> None:
     made = _raptorflow(*_COMMAND, str(DEMO / "src" / "events.ts"), "--check")
     assert made.returncode == 0, made.stderr
 
 
 def test_a_file_of_other_types_fails_the_check() -> None:
     other = _raptorflow(*_COMMAND, str(DEMO / "test" / "shapes.ts"), "--check")
-    assert other.returncode == 2
+    assert other.returncode == ExitCode.SETTINGS
     assert "make it again" in other.stderr
 
 
 def test_a_module_that_is_not_there_is_told_in_one_line() -> None:
     missing = _raptorflow("types", "demo.nothing")
-    assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
+    assert (missing.returncode, missing.stderr.count("\n")) == (ExitCode.SETTINGS, 1)
 
 
 def test_a_wrong_shape_does_not_compile_and_a_right_one_does() -> None:
@@ -62,9 +63,9 @@ def test_a_wrong_shape_does_not_compile_and_a_right_one_does() -> None:
     assert errors == wrong
 
 
-@pytest.mark.parametrize("folder", [CLIENT, DEMO], ids=lambda folder: folder.name)
-def test_the_packages_are_pinned_without_a_host(folder: object) -> None:
-    lock = (ROOT / "frontend" / getattr(folder, "name") / "package-lock.json").read_text("utf-8")  # noqa: B009 - typed as object
+@pytest.mark.parametrize("folder", [CLIENT, DEMO, BROWSER], ids=lambda folder: folder.name)
+def test_the_packages_are_pinned_without_a_host(folder: Path) -> None:
+    lock = (folder / "package-lock.json").read_text("utf-8")
     assert "://" not in lock
     assert '"integrity"' in lock
 
