@@ -99,8 +99,8 @@ async def page() -> HTMLResponse:
 @router.post("/answers", status_code=202)
 async def answer(question: Question, workspace: OfMember) -> Response:
     document = workspace.state(f"campaign:{question.campaign}")
-    current = await document.get()
-    values: dict[str, Any] = dict(current.value or {})
+    _, current = await document.get()
+    values: dict[str, Any] = current or {}
     number = int(values.get("question", 0)) + 1
     # Every window that has the campaign open turns to the new answer.
     await document.patch({"question": number})
