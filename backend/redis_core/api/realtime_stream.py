@@ -32,7 +32,7 @@ from redis_core.api.realtime_frames import (
 from redis_core.api.realtime_wire import Rest, SocketWire, Wire
 from redis_core.errors import InvalidKey, StoreError
 from redis_core.log import get_logger
-from redis_core.realtime.feed import Kind, Position, Restart, Seat, Update
+from redis_core.realtime.feed import Kind, Position, Restart, Seat, Start, Update
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Send
@@ -347,7 +347,7 @@ class Stream:
         subscription.seat = seat
         subscription.epoch, subscription.offset = start.epoch, start.offset
         frames = [sub_frame(topic, kind, start)]
-        if after is not None and not start.recovered and not any(one.type == "snap" for one in start.updates):
+        if after is not None and not start.recovered and not _is_whole(kind, start, after):
             frames.append(gap_frame(topic, kind))
         await self._put(frames)
         for update in start.updates:
@@ -477,3 +477,10 @@ class Stream:
             self.ended = "gone"
         self.due = 0.0
         self.abort()
+
+
+def _is_whole(kind: Kind, start: Start, after: Position) -> bool:
+    """Whether what a subscription starts with replaces all that a client has, so that nothing is missing."""
+    if kind == "append":
+        return start.epoch != after.epoch and start.offset == 0
+    return kind == "presence" or any(update.type == "snap" for update in start.updates)
