@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from redis_core.realtime.feed import Feeds, Position, Restart, Start, Update
 
 from redis_core import realtime_token
 from redis_core.api.realtime_frames import Want
@@ -18,6 +17,7 @@ from redis_core.api.realtime_stream import Stream
 from redis_core.api.realtime_wire import EventStreamWire
 from redis_core.client import Client
 from redis_core.errors import StoreUnavailable
+from redis_core.realtime.feed import Feeds, Position, Restart, Start, Update
 from redis_core.realtime_token import Claims
 from redis_core.secret import Secret
 from redis_core.sessions.pepper import PepperRing
