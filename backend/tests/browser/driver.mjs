@@ -63,6 +63,13 @@ const commands = {
   async offline({ context = "one", value }) {
     await (await contextOf(context)).setOffline(value);
   },
+  /** Ends the shared workers, as a crash does. */
+  async killWorker() {
+    const session = await browser.newBrowserCDPSession();
+    const { targetInfos } = await session.send("Target.getTargets", { filter: [{ type: "shared_worker" }] });
+    for (const { targetId } of targetInfos) await session.send("Target.closeTarget", { targetId });
+    return targetInfos.length;
+  },
   async screenshot({ tab, path }) {
     await tabs.get(tab).page.screenshot({ path, fullPage: true });
   },

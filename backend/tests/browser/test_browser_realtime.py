@@ -163,6 +163,20 @@ async def test_when_the_tab_that_leads_is_closed_another_one_does(world: World, 
     assert (await world.do(site.figures))["open"] == 1
 
 
+async def test_a_worker_that_crashes_is_replaced_and_goes_on_where_it_was(
+    world: World, site: Running
+) -> None:
+    await world.open("one", "two")
+    await world.publish(5)
+    opened = (await world.do(site.figures))["opened"]
+    assert await world.do(world.chromium.do, "killWorker") >= 1
+    await world.publish(5)
+    for tab in ("one", "two"):
+        await world.holds(tab)
+    figures = await world.do(site.figures)
+    assert (figures["open"], figures["opened"]) == (1, opened + 1)
+
+
 async def test_two_users_of_one_browser_share_nothing(world: World, site: Running) -> None:
     await world.open("hers", user="ada")
     await world.open("his", user="bob")
