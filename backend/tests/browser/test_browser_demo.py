@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.browser.chromium import Chromium, Running, chromium_binary, running_chromium
-from tests.frontend import CLIENT, DEMO
+from tests.frontend import CLIENT, DEMO, built
 
 pytestmark = [
     pytest.mark.timeout(300),  # Where this comes first, it installs and builds.
@@ -88,8 +89,14 @@ def test_a_job_tells_how_far_it_is_and_what_it_made(people: Chromium) -> None:
 
 @pytest.mark.parametrize("folder", [CLIENT, DEMO], ids=lambda folder: folder.name)
 def test_no_bundle_knows_of_the_store(folder: Path) -> None:
-    built = [file for file in (folder / "dist").rglob("*") if file.is_file()]
-    assert built
-    for file in built:
+    built()
+    files = [file for file in (folder / "dist").rglob("*") if file.is_file()]
+    assert files
+    for file in files:
         text = file.read_text("utf-8")
         assert not any(word in text for word in _UPSTASH), file
+
+
+def test_the_worker_stays_small() -> None:
+    (worker,) = (DEMO / "dist" / "assets").glob("worker-*.js")
+    assert len(gzip.compress(worker.read_bytes())) < 6_000
