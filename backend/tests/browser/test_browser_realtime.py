@@ -99,7 +99,7 @@ class World:
         )
         assert [event["n"] for event in seen["events"]] == list(range(1, last + 1))
         assert (seen["gaps"], seen["text"], seen["value"]) == (0, self.text, self.document)
-        numbers = [max([0, *json.loads(version).values()]) for version in seen["versions"]]
+        numbers = [max([0, *(json.loads(version) or {}).values()]) for version in seen["versions"]]
         assert numbers == sorted(numbers)
 
 
