@@ -43,7 +43,7 @@ run: setup frontend ## start the service, the gateway and the demo on the embedd
 
 test-setup: setup frontend
 	sh scripts/system-packages.sh
-	sh scripts/node-packages.sh install backend/tests/integration/official_clients
+	sh scripts/node-packages.sh install backend/tests/integration/official_clients backend/tests/browser
 
 test: test-setup ## check everything: linters, types, floors, tests
 	status=0; \
@@ -76,6 +76,6 @@ bench: setup ## run every benchmark, peers beside us
 
 clean: ## remove what setup, builds and tests have made
 	rm -rf $(VENV) .run build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	rm -rf frontend/*/node_modules frontend/*/dist backend/tests/integration/official_clients/node_modules
+	rm -rf frontend/*/node_modules frontend/*/dist backend/tests/integration/official_clients/node_modules backend/tests/browser/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	echo "Clean."

@@ -27,7 +27,9 @@ for folder in "$@"; do
     fi
     built=$folder/node_modules/.built
     if [ "$task" = build ] && { ! [ -f "$built" ] ||
-        [ -n "$(find "$folder" -name node_modules -prune -o -name dist -prune -o -type f -newer "$built" -print)" ]; }; then
+        [ -n "$(find "$folder" -name node_modules -prune -o -name dist -prune -o -type f -newer "$built" -print)" ] ||
+        # Packages of this repository that it is made with.
+        [ -n "$(find "$folder"/node_modules/@raptorflow/*/dist -type f -newer "$built" 2>/dev/null)" ]; }; then
         need_node "$folder"
         echo "Building $folder ..."
         (cd "$folder" && npm run --silent build)

@@ -28,13 +28,18 @@ from redis_core.config import Settings
 from redis_core.keys import WorkspaceKeys
 from redis_core.locks import Scope, Token
 from redis_core.pipeline import Pending
+from redis_core.pubsub import Gap
 from redis_core.queueing.handle import DeadJob, JobStatus
 from redis_core.queueing.task import Call, Task
+from redis_core.realtime.feed import Position, Update
 from redis_core.resilience.outage import Outage
 from redis_core.script import Script
 from redis_core.transport.base import Argument, Message, Reply, Transport, TransportStats
 
-__all__ = ["Cache", "Client", "JobHandle", "Lock", "Pipeline", "Queue", "Subscription", "Transaction", "Workspace", "connect"]
+__all__ = [
+    "Cache", "Client", "JobHandle", "Lock", "Pipeline", "Presence", "Queue", "SharedState", "SharedText", "Subscription", "Topic", "Transaction", "Workspace",
+    "connect",
+]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -48,6 +53,7 @@ EXIT = (
     "        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None\n"
     "    ) -> None: ...\n"
 )
+TOPICS = ("Topic", "SharedState", "SharedText", "Presence")
 LEFT_OUT = {"service", "shard_of", "raw_result"}  # what services and handles are made of
 RENAMED = {"__aiter__": "__iter__", "__anext__": "__next__", "__aenter__": "__enter__", "aclose": "close"}
 
@@ -124,6 +130,8 @@ def stub() -> str:
         + f"class JobHandle(Generic[R]):\n{methods('queueing/handle.py', 'JobHandle')}\n"
         + "class Lock:\n    name: str\n    ttl: float\n    scope: Scope\n    lost: asyncio.Event\n"
         + f"{methods('locks.py', 'Lock')}\n"
+        + f"class _Topic:\n    name: str\n{methods('pubsub.py', '_Topic')}\n"
+        + "".join(f"class {name}(_Topic):\n{methods('pubsub.py', name)}\n" for name in TOPICS)
         + f"class Subscription:\n{methods('transport/base.py', 'Subscription')}"
     )
 

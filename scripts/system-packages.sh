@@ -1,6 +1,6 @@
 #!/bin/sh
-# What the tests need of the system: Debian's redis-server 7.0, the oldest server we support, beside the embedded Valkey.
-# Where it cannot be had the tests run without it.
+# What the tests need of the system: Debian's redis-server 7.0, the oldest server we support, beside the embedded Valkey; and
+# Chromium, for what only a browser shows. Where one cannot be had the tests run without it.
 set -eu
 cd "$(dirname "$0")"
 if ! command -v redis-server >/dev/null 2>&1; then
@@ -13,4 +13,10 @@ if ! command -v redis-server >/dev/null 2>&1; then
     else
         echo "  not possible here (no apt, or no right to use it): the tests run on the embedded Valkey only."
     fi
+fi
+if ! command -v chromium >/dev/null 2>&1 && ! command -v chromium-browser >/dev/null 2>&1 &&
+    ! command -v google-chrome-stable >/dev/null 2>&1 && ! command -v google-chrome >/dev/null 2>&1; then
+    echo "Installing chromium with apt, for the tests ..."
+    sh apt-install.sh chromium ||
+        echo "  not possible here (no apt, or no right to use it): the tests run without a browser."
 fi

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from demo import page, routes
+from demo.live import add_live
 from demo.members import middleware
 from redis_core import Client, Settings, close_redis, get_redis, load_settings
 from redis_core.api.problems import add_problem_details
@@ -34,6 +35,7 @@ def create_demo(client: Client, settings: Settings) -> FastAPI:
     app.dependency_overrides[get_redis] = the_client
     app.include_router(page.router)
     app.include_router(routes.router)
+    add_live(app, client, settings)
     add_problem_details(app)
     return app
 

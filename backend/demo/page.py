@@ -179,6 +179,7 @@ def render(view: View) -> str:
 <main>
 {_looked_at(view.looked_at)}
 <section aria-labelledby="campaigns"><h2 id="campaigns">Campaigns</h2>
+<p><a href="live/">Edit one together</a>: a document in two windows, who is there, an agent's answer, a job's progress.</p>
 <table>
 <thead><tr><th scope="col">Name</th><th scope="col">Channel</th><th scope="col">Made</th></tr></thead>
 <tbody>{rows}</tbody>

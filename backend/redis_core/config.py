@@ -36,6 +36,7 @@ _SECRETS: Final = frozenset(
         "SESSION_PEPPERS",
         "CACHE_KEYS",
         "ADMIN_TOKENS",
+        "REALTIME_KEYS",
     }
 )
 
@@ -139,6 +140,21 @@ class Settings(BaseSettings):
     """Unfinished jobs a workspace may have in one queue; one more is refused as `QueueFull`."""
     queue_shards: dict[str, int] = Field(default={})
     """Shards of queues that are too hot for one slot of a cluster, as JSON: `{"agents": 4}`. Change it only while they are empty."""
+
+    realtime_keys: Secret | None = None
+    """Keys of the realtime tokens' MACs, `id:secret,id:secret`; the first makes new tokens, the others are still accepted."""
+    realtime_token_seconds: int = Field(default=600, ge=10, le=3_600)
+    """Seconds a realtime token lives that an app session is exchanged for."""
+    realtime_heartbeat: int = Field(default=25, ge=1, le=60)
+    """Seconds between two pings on a realtime stream."""
+    realtime_max_streams: int = Field(default=10_000, ge=1)
+    """Realtime streams a workspace may have open in one process."""
+    realtime_max_topics: int = Field(default=100, ge=1, le=10_000)
+    """Topics one realtime stream may have."""
+    realtime_max_publishes: int = Field(default=500, ge=1)
+    """Updates a second that a workspace's browsers may publish in one process."""
+    realtime_max_bytes: int = Field(default=1024 * 1024, ge=1024)
+    """Bytes a second of them."""
 
     mock_redis_max_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
     """Most bytes that memory keeps before it evicts what expires first, or refuses."""

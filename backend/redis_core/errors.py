@@ -100,6 +100,7 @@ __all__ = [
     "StoreUnavailable",
     "TooManySessions",
     "TransactionAborted",
+    "VersionConflict",
     "WrongType",
     "error_from_reply",
 ]
@@ -304,6 +305,18 @@ class JournalFull(JournalError):
 
 class JournalBroken(JournalError):
     """The journal's disk is full, damaged, read-only or not ours."""
+
+
+class VersionConflict(RedisCoreError):
+    """A shared state has another version than the one that was to be changed.
+
+    Args:
+        version: the current one.
+    """
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"the current version is {version}")
+        self.version = version
 
 
 class StoreError(RedisCoreError):

@@ -11,6 +11,7 @@ Ids from outside are validated, never escaped: what could be mistaken for a deli
 from __future__ import annotations
 
 import re
+import zlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +19,7 @@ from redis_core.errors import InvalidKey
 
 __all__ = [
     "AUDIT_LOG",
+    "BUS_CHANNELS",
     "CACHE_BUS",
     "FAMILIES",
     "LOCK_BELL",
@@ -25,6 +27,8 @@ __all__ = [
     "PRE_LOGIN_WORKSPACE",
     "Family",
     "WorkspaceKeys",
+    "bus_channel",
+    "bus_channel_of",
     "cache_address",
     "canary_key",
     "check_part",
@@ -248,6 +252,54 @@ FAMILIES: Final[tuple[Family, ...]] = (
         ttl="none; about the last 10,000 changes",
         purpose="what operators changed: who, what, when, before and after",
     ),
+    Family(
+        "topic",
+        "ws:{<workspace>}:topic:<kind>:<topic>",
+        "pubsub",
+        "stream",
+        "a day after the last update",
+        "history of events and of a state's patches",
+    ),
+    Family(
+        "topic-meta",
+        "ws:{<workspace>}:topic-meta:<kind>:<topic>",
+        "pubsub",
+        "hash",
+        "two days after the last update; of a state none",
+        "a topic's epoch and offset, and a state's document",
+    ),
+    Family(
+        "topic-text",
+        "ws:{<workspace>}:topic-text:append:<topic>",
+        "pubsub",
+        "string",
+        "a day after the last piece",
+        "a text that grows",
+    ),
+    Family(
+        "topic-once",
+        "ws:{<workspace>}:topic-once:<kind>:<topic>:<id>",
+        "pubsub",
+        "string",
+        "a day",
+        "where the update of an idempotency key stands",
+    ),
+    Family(
+        "presence",
+        "ws:{<workspace>}:presence:presence:<topic>",
+        "pubsub",
+        "hash",
+        "none; one field a member and process",
+        "who is there, and which process says so",
+    ),
+    Family(
+        "bus",
+        "ws:{<workspace>}:bus",
+        "pubsub",
+        "string",
+        "none",
+        "how many messages the workspace has published: a hole in it is a lost message",
+    ),
     *_QUEUE_FAMILIES,
 )
 
@@ -261,6 +313,9 @@ _CACHE_ADDRESS: Final = "cache:"
 
 AUDIT_LOG: Final = "sys:audit"
 """The stream of what operators changed."""
+
+BUS_CHANNELS: Final = 16
+"""Channels that topics' messages travel on; a process subscribes to all of them."""
 
 CACHE_BUS: Final = "sys:cache-bus"
 """The stream, or channel, by which processes tell one another what they changed in the cache."""
@@ -396,6 +451,16 @@ def session_epoch_key(key_id: str, tag: str) -> str:
         InvalidKey: a part may not stand in a key.
     """
     return f"sys:session-epoch:{check_part(key_id)}:{check_part(tag)}"
+
+
+def bus_channel(partition: int) -> str:
+    """The channel of one partition of the workspaces."""
+    return f"sys:bus:{partition}"
+
+
+def bus_channel_of(workspace: str) -> str:
+    """The channel that a workspace's messages travel on."""
+    return bus_channel(zlib.crc32(workspace.encode()) % BUS_CHANNELS)
 
 
 def queue_key(family: str, queue: str, *parts: str) -> str:

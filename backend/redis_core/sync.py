@@ -31,6 +31,7 @@ from redis_core.cache import Cache
 from redis_core.commands import Commands
 from redis_core.locks import Lock
 from redis_core.pipeline import Pending
+from redis_core.pubsub import Presence, SharedState, SharedText, Topic
 from redis_core.queue import JobHandle, Queue
 from redis_core.transport.base import Subscription
 from redis_core.workspace import Workspace
@@ -120,7 +121,9 @@ def _discard(awaitable: Awaitable[object]) -> None:
         awaitable.close()
 
 
-_FACED = (Commands, Workspace, Cache, Queue, JobHandle, Lock, Subscription, AsyncGenerator)
+_FACED = (
+    Commands, Workspace, Cache, Queue, JobHandle, Lock, Topic, SharedState, SharedText, Presence, Subscription, AsyncGenerator
+)  # fmt: skip
 """What has methods that wait, and so needs a face of its own."""
 
 

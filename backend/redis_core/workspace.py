@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from redis_core.cache import Cache
 from redis_core.keys import WorkspaceKeys
 from redis_core.locks import Lock, LockEngine, Scope
+from redis_core.pubsub import Presence, SharedState, SharedText, Topic
 from redis_core.queue import Queue
 
 if TYPE_CHECKING:
@@ -58,6 +59,22 @@ class Workspace:
             scope: `process` is among the tasks of this process alone, and needs no store.
         """
         return Lock(self.client.service(LockEngine), self.keys, name, ttl=ttl, wait=wait, scope=scope)
+
+    def topic(self, name: str) -> Topic:
+        """Events of this name."""
+        return Topic(self.client, self.keys, name)
+
+    def state(self, name: str) -> SharedState:
+        """The shared document of this name."""
+        return SharedState(self.client, self.keys, name)
+
+    def text(self, name: str) -> SharedText:
+        """The growing text of this name."""
+        return SharedText(self.client, self.keys, name)
+
+    def presence(self, name: str) -> Presence:
+        """Who is at the place of this name."""
+        return Presence(self.client, self.keys, name)
 
     def __repr__(self) -> str:
         return f"Workspace({self.id!r})"

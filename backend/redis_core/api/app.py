@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
@@ -12,6 +12,8 @@ import redis_core
 from redis_core.api.admin_token import admin_tokens
 from redis_core.api.dashboard import PATH, create_dashboard
 from redis_core.api.problems import add_problem_details
+from redis_core.api.realtime import PREFIX, Realtime
+from redis_core.api.realtime_access import Allow, nothing_allowed
 from redis_core.api.router import create_router
 from redis_core.client import Client, connect, get_redis
 from redis_core.config import Settings, load_settings
@@ -27,8 +29,10 @@ def create_app(
     client: Client | None = None,
     routers: Sequence[APIRouter] = (),
     middleware: Sequence[Middleware] = (),
+    allow: Allow = nothing_allowed,
+    origins: Collection[str] = (),
 ) -> FastAPI:
-    """The service: health, admin, errors as problem details, OpenAPI at `/openapi.json`.
+    """The service: health, admin, realtime, errors as problem details, OpenAPI at `/openapi.json`.
 
     Routes that take their client by `Depends(get_redis)` are given the service's.
 
@@ -39,6 +43,8 @@ def create_app(
         client: the client to use, which stays the caller's to close; None connects at start-up and closes at shut-down.
         routers: what else it serves.
         middleware: what stands around all of it, the outermost first; docs/service.md tells the order of ours.
+        allow: the realtime topics that a session opens; none unless told. It needs `SessionMiddleware` among the middlewares.
+        origins: other origins whose pages may use the realtime endpoints.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -84,5 +90,6 @@ def create_app(
     app.dependency_overrides[get_redis] = the_client
     for router in routers:
         app.include_router(router)
+    app.mount(PREFIX, Realtime(the_client, settings=resolved, allow=allow, origins=origins))
     add_problem_details(app)
     return app

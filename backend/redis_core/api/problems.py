@@ -19,7 +19,15 @@ from redis_core.log import get_logger
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["InvalidValue", "Problem", "ProblemError", "add_problem_details", "problem_response", "problems"]
+__all__ = [
+    "InvalidValue",
+    "Problem",
+    "ProblemError",
+    "add_problem_details",
+    "problem_response",
+    "problems",
+    "store_problem",
+]
 
 _log = get_logger(__name__)
 
@@ -173,14 +181,25 @@ async def _invalid_key(_request: Request, error: Exception) -> Response:
 
 async def _store_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, StoreError)  # noqa: S101 - as above
+    return store_problem(error, request.method, request.url.path)
+
+
+def store_problem(error: StoreError, method: str, path: str) -> Response:
+    """A failure of the store as a response, logged in full under the name that the caller gets.
+
+    Args:
+        error: the store's.
+        method: of the request.
+        path: of the request.
+    """
     status, code = _STORE_PROBLEMS[error.kind]
     instance = uuid.uuid4().urn
     # What the store said may name hosts, users and keys: it goes into the log, and the caller gets its name there.
     _log.error(
         "store error",
         instance=instance,
-        method=request.method,
-        path=request.url.path,
+        method=method,
+        path=path,
         error=type(error).__name__,
         reason=str(error),
         outcome=error.outcome,

@@ -10,6 +10,7 @@ import typer
 import redis_core
 from redis_core.cli import cache, doctor, health, limits, metrics, mock, queue, serve, sessions, stats, token
 from redis_core.cli import env as env_command
+from redis_core.cli import types as types_command
 from redis_core.cli import worker as worker_command
 from redis_core.cli.exit_codes import EXIT_CODES_HELP, ExitCode
 from redis_core.cli.output import failure_of, print_failure
@@ -39,6 +40,7 @@ app.add_typer(cache.cache)
 app.add_typer(limits.limits)
 app.add_typer(queue.queue)
 app.add_typer(sessions.sessions)
+app.command()(types_command.types)
 
 
 def _print_version(wanted: bool) -> None:

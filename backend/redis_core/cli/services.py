@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import redis_core
 from redis_core.api.access import is_loopback
 from redis_core.api.app import create_app
+from redis_core.api.realtime_hubs import Hubs
 from redis_core.api.server import Site, bind, run, serve, url_of
 from redis_core.cli.banner import Addresses, show_addresses
 from redis_core.cli.output import print_json
@@ -65,7 +66,7 @@ async def up(
             service = create_app(settings, client=client)
             if demo_app:
                 service.mount("/demo", demo_app.create_demo(client, settings))
-            sites = [Site(service, api)]
+            sites = [Site(service, api, client.service(Hubs).drain)]
             if tokens and gate:
                 sites.append(_gateway_site(client, tokens, gate))
             async with serve(sites) as stop, _visitors(url_of(api), wanted=visited):

@@ -1,4 +1,4 @@
-"""The keys of the session tokens' MACs: a ring, so that a new one can be put in use while the old is still accepted."""
+"""The keys of our tokens' MACs: a ring, so that a new one can be put in use while the old is still accepted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from redis_core.config import Settings
 
-__all__ = ["ANONYMOUS_TAG", "PepperRing", "peppers_from_settings"]
+__all__ = ["ANONYMOUS_TAG", "PepperRing", "peppers_from_settings", "ring_from_settings"]
 
 MIN_SECRET_CHARS: Final = 32
 """A pepper of 32 characters of base64 has 192 bits; ASVS 5.0 asks for 112 and more (6.5.2)."""
@@ -37,15 +37,17 @@ class PepperRing:
 
     Args:
         text: `id:secret,id:secret`. An id is 1 to 16 of `a-z 0-9`, a secret at least 32 characters.
+        variable: the setting that the text is from, for errors.
 
     Raises:
         ConfigError: the text is not of this form. The message never shows a secret.
     """
 
-    __slots__ = ("_keys", "current", "tag")
+    __slots__ = ("_keys", "_variable", "current", "tag")
 
-    def __init__(self, text: Secret) -> None:
-        self._keys = _parse(text.reveal())
+    def __init__(self, text: Secret, *, variable: str = _VARIABLE) -> None:
+        self._variable = variable
+        self._keys = _parse(text.reveal(), variable)
         self.current = next(iter(self._keys))
         """The id of the key that makes new tokens."""
         self.tag = lru_cache(maxsize=4096)(self._tag)
@@ -57,7 +59,7 @@ class PepperRing:
         Raises:
             ConfigError: the text is not of this form; the present keys stay.
         """
-        self._keys = _parse(text.reveal())
+        self._keys = _parse(text.reveal(), self._variable)
         self.current = next(iter(self._keys))
         self.tag.cache_clear()
 
@@ -95,34 +97,49 @@ def peppers_from_settings(settings: Settings) -> PepperRing:
     Raises:
         ConfigError: it is malformed, or not set in production.
     """
-    if settings.session_peppers is not None:
-        return PepperRing(settings.session_peppers)
+    return ring_from_settings(settings, settings.session_peppers, variable=_VARIABLE, file=_FILE)
+
+
+def ring_from_settings(settings: Settings, text: Secret | None, *, variable: str, file: str) -> PepperRing:
+    """A ring from one setting, or one made where nothing is set, as `peppers_from_settings` tells.
+
+    Args:
+        settings: where this runs.
+        text: the setting's value.
+        variable: its name.
+        file: where a key made in development is kept, in the state folder.
+
+    Raises:
+        ConfigError: it is malformed, or not set in production.
+    """
+    if text is not None:
+        return PepperRing(text, variable=variable)
     if settings.raptorflow_env == "production":
         raise ConfigError(
-            _VARIABLE,
+            variable,
             None,
             "in production set it to id:secret with a secret of at least 32 random characters, "
             "for example k1:$(openssl rand -base64 32 | tr '+/' '-_')",
         )
     if settings.raptorflow_env == "test" or settings.mock_redis:
         return PepperRing.random()
-    return PepperRing(Secret(_kept(settings.raptorflow_state_dir)))
+    return PepperRing(Secret(_kept(settings.raptorflow_state_dir, file)), variable=variable)
 
 
-def _parse(text: str) -> dict[str, bytes]:
+def _parse(text: str, variable: str) -> dict[str, bytes]:
     keys: dict[str, bytes] = {}
     for place, entry in enumerate(text.split(","), 1):
         key_id, colon, secret = entry.strip().partition(":")
         if not colon or _KEY_ID.fullmatch(key_id) is None:
             raise ConfigError(
-                _VARIABLE, "***", f"entry {place} must be id:secret, with an id of 1 to 16 of a-z 0-9"
+                variable, "***", f"entry {place} must be id:secret, with an id of 1 to 16 of a-z 0-9"
             )
         if len(secret) < MIN_SECRET_CHARS:
             raise ConfigError(
-                _VARIABLE, "***", f"the secret of {key_id!r} must have at least {MIN_SECRET_CHARS} characters"
+                variable, "***", f"the secret of {key_id!r} must have at least {MIN_SECRET_CHARS} characters"
             )
         if key_id in keys:
-            raise ConfigError(_VARIABLE, "***", f"the id {key_id!r} is there twice")
+            raise ConfigError(variable, "***", f"the id {key_id!r} is there twice")
         keys[key_id] = secret.encode()
     return keys
 
@@ -131,16 +148,16 @@ def _random_text() -> str:
     return f"dev:{secrets.token_urlsafe(32)}"
 
 
-def _kept(folder: Path) -> str:
+def _kept(folder: Path, file: str) -> str:
     """The development key of this host, made by whoever comes first."""
-    path = folder / _FILE
+    path = folder / file
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
         # Written whole under another name, then linked: a second process never reads half a key, nor replaces the first's.
-        draft = folder / f".{_FILE}.{os.getpid()}.{secrets.token_hex(4)}"
+        draft = folder / f".{file}.{os.getpid()}.{secrets.token_hex(4)}"
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(_random_text())
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(_random_text())
         try:
             os.link(draft, path)
         except FileExistsError:

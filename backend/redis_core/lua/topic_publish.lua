@@ -1,0 +1,70 @@
+-- Publish one update: position, history and message in one step.
+-- KEYS  meta; body (stream of history, or the text, or the members); bus sequence; idempotency key, if there is an id;
+--       history of a kind whose body is something else
+--       8 entries kept; 9 milliseconds kept; 10 version that must be current, or -1; 11 document, piece of text or member's field;
+--       12 member's data, or 1 for the end of a text
+-- Reply {1, epoch, offset} published, or published before under this id; {0, offset} another version is current
+-- Cost  HMGET HSET PEXPIRE INCR PUBLISH, and XADD PEXPIRE (events), HSET XADD PEXPIRE (state), APPEND PEXPIRE (append),
+--       HSET or HDEL HKEYS (presence); GET and SET with an id
+local kind, id = ARGV[1], ARGV[6]
+if id ~= '-' then
+  local known = redis.call('GET', KEYS[4])
+  if known then
+    local at = string.find(known, ' ', 1, true)
+    return {1, string.sub(known, 1, at - 1), tonumber(string.sub(known, at + 1))}
+  end
+end
+local meta = redis.call('HMGET', KEYS[1], 'e', 'o', 'f')
+local epoch, offset = meta[1], tonumber(meta[2] or '0')
+if ARGV[10] ~= '-1' and tonumber(ARGV[10]) ~= offset then return {0, offset} end
+if not epoch or meta[3] then
+  -- New, forgotten by the store, or a text that had ended: what is left of an earlier epoch must not be read as this one's.
+  epoch, offset = ARGV[2], 0
+  if kind ~= 'presence' then redis.call('DEL', KEYS[2]) end
+  redis.call('DEL', KEYS[1])
+end
+local before, data = offset, ARGV[7]
+if kind == 'append' then
+  offset = redis.call('APPEND', KEYS[2], ARGV[11])
+  before = offset - #ARGV[11]
+  data = '{"from":' .. before .. ',"text":' .. data
+  if ARGV[12] == '1' then
+    -- The end has a position of its own, or nobody could tell it from the last piece.
+    offset = offset + 1
+    redis.call('HSET', KEYS[1], 'f', '1')
+    data = data .. ',"done":true'
+  end
+  data = data .. '}'
+else
+  offset = offset + 1
+end
+if kind == 'presence' then
+  if ARGV[5] == 'join' then
+    redis.call('HSET', KEYS[2], ARGV[11], ARGV[12])
+  else
+    if redis.call('HDEL', KEYS[2], ARGV[11]) == 0 then return {1, epoch, before} end
+    local member = string.match(ARGV[11], ' (.*)$')
+    for _, field in ipairs(redis.call('HKEYS', KEYS[2])) do
+      -- Another process still holds it.
+      if string.match(field, ' (.*)$') == member then return {1, epoch, before} end
+    end
+  end
+elseif kind ~= 'append' then
+  redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[8], offset .. '-0', 't', ARGV[5], 'i', id, 'd', data)
+end
+if kind == 'state' then
+  redis.call('HSET', KEYS[1], 'e', epoch, 'o', offset, 'd', ARGV[11])
+else
+  redis.call('HSET', KEYS[1], 'e', epoch, 'o', offset)
+end
+if ARGV[9] ~= '0' then
+  -- The position outlives the history, so that what is gone shows as a gap and not as a new beginning.
+  if kind ~= 'presence' then redis.call('PEXPIRE', KEYS[2], ARGV[9]) end
+  if kind ~= 'state' then redis.call('PEXPIRE', KEYS[1], ARGV[9] * 2) end
+end
+if id ~= '-' then redis.call('SET', KEYS[4], epoch .. ' ' .. offset, 'PX', ARGV[9]) end
+local sequence = redis.call('INCR', KEYS[3])
+local type = ARGV[5]
+if kind == 'presence' then type = 'pres' end
+redis.call('PUBLISH', ARGV[3], ARGV[4] .. ' ' .. sequence .. ' ' .. epoch .. ' ' .. before .. ' ' .. offset .. ' ' .. type .. ' ' .. id .. ' ' .. data)
+return {1, epoch, offset}

@@ -1,0 +1,1 @@
+"""What `pubsub` is made of. `registry` says which shape each topic has."""

@@ -1,0 +1,311 @@
+"""What a process hears of topics: one feed a topic, shared by all its subscribers, healed from history where a message is missing.
+
+Every workspace counts its messages (the bus sequence, in the tenant's own slot). Messages travel on one of 16 channels, so a process
+subscribes once, whatever the number of tenants. A hole in a topic's offsets is healed at once; a last message that was lost shows within
+5 s, by one MGET of the sequences of the workspaces that are listened to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from redis_core.errors import StoreError
+from redis_core.keys import BUS_CHANNELS, WorkspaceKeys, bus_channel
+from redis_core.log import get_logger
+from redis_core.realtime.history import Kind, Message, Names, Position, Restart, Start, Update, read
+
+if TYPE_CHECKING:
+    from redis_core.client import Client
+
+__all__ = ["Feed", "Feeds", "Kind", "Position", "Restart", "Seat", "Start", "Update"]
+
+Sink = Callable[[Update | Restart], None]
+
+_CHECK: Final = 5.0
+"""Seconds between looks for a last message that was lost; the longest wait of the poll."""
+_POLL: Final = 0.05
+_PAUSE: Final = 0.1
+_LOG: Final = get_logger("redis_core.realtime")
+
+
+class Seat:
+    """One subscriber's place in a feed."""
+
+    __slots__ = ("_feed", "offset", "pending", "sink")
+
+    def __init__(self, feed: Feed, sink: Sink) -> None:
+        self._feed = feed
+        self.sink = sink
+        self.offset = 0
+        self.pending: list[Update | Restart] | None = []
+        """What came while the start was read; None afterwards."""
+
+    def put(self, update: Update | Restart) -> None:
+        """Hand over an update, unless the start had it."""
+        if self.pending is not None:
+            self.pending.append(update)
+        elif isinstance(update, Restart) or update.offset > self.offset:
+            self.sink(update)
+
+    def leave(self) -> None:
+        """Hear no more. Idempotent."""
+        self._feed.remove(self)
+
+
+class Feed:
+    """One topic in this process; made by `Feeds.feed`."""
+
+    def __init__(self, feeds: Feeds, workspace: str, topic: str, kind: Kind) -> None:
+        self.names = Names(WorkspaceKeys(workspace), topic, kind)
+        self._feeds = feeds
+        self._seats: list[Seat] = []
+        self._epoch = ""
+        self._offset = 0
+        self._known = False
+        self._healing: asyncio.Task[None] | None = None
+        self._again = False
+
+    async def join(self, sink: Sink, after: Position | None) -> tuple[Start, Seat]:
+        """Subscribe: what came after a position, or the whole, and then each update as it comes, none lost or doubled.
+
+        Args:
+            sink: called in order with each update; must not block. After a `Restart` it must join anew.
+            after: the position the subscriber has.
+
+        Raises:
+            StoreUnavailable: the store is away.
+
+        Budget: 1 trip; a script of 2 commands.
+        """
+        seat = Seat(self, sink)
+        self._seats.append(seat)
+        try:
+            await self._feeds.listen(self)
+            start = await read(self._feeds.client, self.names, after)
+        except BaseException:
+            seat.leave()
+            raise
+        if not self._known:
+            self._known, self._epoch, self._offset = True, start.epoch, start.reached
+        pending, seat.pending = seat.pending or [], None
+        seat.offset = start.reached
+        if start.epoch != self._epoch or any(isinstance(one, Restart) for one in pending):
+            # What was read is of another epoch than the feed's: it looks again, and tells those who have the older one.
+            self.heal()
+            return start, seat
+        start.updates += [one for one in pending if isinstance(one, Update) and one.offset > start.reached]
+        if start.updates:
+            seat.offset = max(seat.offset, start.updates[-1].offset)
+        return start, seat
+
+    def remove(self, seat: Seat) -> None:
+        """Forget a subscriber."""
+        if seat in self._seats:
+            self._seats.remove(seat)
+            if not self._seats:
+                self._known = False
+                self._feeds.forget(self)
+
+    def take(self, message: Message) -> None:
+        """A message of the bus."""
+        if not self._known:
+            # The first subscriber still reads where it starts; what is missing shows by the next offset.
+            for seat in self._seats:
+                seat.put(message.update)
+        elif self._healing is not None:
+            self._again = True
+        elif message.epoch != self._epoch or message.before > self._offset:
+            self.heal()
+        elif message.update.offset > self._offset:
+            self._tell(message.update)
+
+    def heal(self) -> None:
+        """Read from history what the bus did not bring."""
+        if self._healing is not None:
+            self._again = True
+        elif self._known:
+            self._healing = asyncio.get_running_loop().create_task(self._heal())
+
+    async def _heal(self) -> None:
+        try:
+            self._again = True
+            while self._again and self._seats:
+                self._again = False
+                start = await read(self._feeds.client, self.names, Position(self._epoch, self._offset))
+                if start.epoch == self._epoch and start.recovered:
+                    for update in start.updates:
+                        if update.offset > self._offset:
+                            self._tell(update)
+                    continue
+                self._epoch, self._offset = start.epoch, start.reached
+                for seat in list(self._seats):
+                    seat.put(Restart())
+        except StoreError as error:
+            _LOG.warning("a topic could not be healed", topic=self.names.topic, reason=str(error))
+            self._feeds.suspect()
+        finally:
+            self._healing = None
+
+    def _tell(self, update: Update) -> None:
+        self._offset = update.offset
+        for seat in list(self._seats):
+            seat.put(update)
+
+    async def aclose(self) -> None:
+        """End what it does."""
+        if self._healing is not None:
+            self._healing.cancel()
+            await asyncio.wait([self._healing])
+
+
+class Feeds:
+    """All feeds of this process, and its one link to the bus. Reached as `client.service(Feeds)`.
+
+    Args:
+        client: the store.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.live = True
+        """Whether the store answered when it was last asked."""
+        self._feeds: dict[tuple[str, str, Kind], Feed] = {}
+        self._sequences: dict[str, int] = {}
+        self._listeners: list[Callable[[bool], None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ready = asyncio.Event()
+        self._polls = False
+        self._wake = asyncio.Event()
+
+    def feed(self, workspace: str, topic: str, kind: Kind) -> Feed:
+        """The feed of a topic.
+
+        Raises:
+            InvalidKey: workspace or topic may not stand in a key.
+        """
+        key = (workspace, topic, kind)
+        if key not in self._feeds:
+            self._feeds[key] = Feed(self, workspace, topic, kind)
+        return self._feeds[key]
+
+    def on_link(self, listener: Callable[[bool], None]) -> Callable[[], None]:
+        """Be told when the link to the store goes down and comes up; call the result to end that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def wake(self) -> None:
+        """Something was published here: a poll need not wait."""
+        if self._polls:
+            self._wake.set()
+
+    def suspect(self) -> None:
+        """A read failed."""
+        self._link(live=False)
+
+    async def listen(self, feed: Feed) -> None:
+        """Keep a feed, and see to it that messages arrive."""
+        self._feeds.setdefault((feed.names.workspace, feed.names.topic, feed.names.kind), feed)
+        if not self._tasks:
+            loop = asyncio.get_running_loop()
+            self._tasks = [loop.create_task(self._hear()), loop.create_task(self._check())]
+        await self._ready.wait()
+
+    def forget(self, feed: Feed) -> None:
+        """Nobody listens to this feed."""
+        key = (feed.names.workspace, feed.names.topic, feed.names.kind)
+        if self._feeds.get(key) is feed:
+            del self._feeds[key]
+
+    async def aclose(self) -> None:
+        """End its tasks. Idempotent."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for feed in list(self._feeds.values()):
+            await feed.aclose()
+
+    async def _hear(self) -> None:
+        while True:
+            try:
+                link = await self.client.subscribe(*map(bus_channel, range(BUS_CHANNELS)))
+            except StoreError as error:
+                # A store without subscriptions, or one that is away: the sequences are polled until there is one.
+                _LOG.warning("topics are polled", reason=str(error))
+                self._polls = True
+                self._ready.set()
+                self._wake.set()
+                await asyncio.sleep(_CHECK)
+                continue
+            self._polls = False
+            self._ready.set()
+            self._heal_all()
+            try:
+                async with link:
+                    async for message in link:
+                        if message.gap:
+                            self._heal_all()
+                        else:
+                            self._take(message.payload)
+            except StoreError as error:
+                _LOG.warning("the link to the bus was lost", reason=str(error))
+            await asyncio.sleep(_PAUSE)
+
+    def _take(self, payload: bytes) -> None:
+        message = Message.of(payload)
+        if message is None:
+            _LOG.warning("a message of the bus is none of ours")
+            return
+        if self._sequences.get(message.workspace) == message.sequence - 1:
+            # Only without a hole: after one the next look finds a difference, and heals.
+            self._sequences[message.workspace] = message.sequence
+        feed = self._feeds.get((message.workspace, message.topic, message.kind))
+        if feed is not None:
+            feed.take(message)
+
+    async def _check(self) -> None:
+        wait = _POLL
+        while True:
+            try:
+                await asyncio.wait_for(self._wake.wait(), wait if self._polls else _CHECK)
+                wait = _POLL
+            except TimeoutError:
+                wait = min(wait * 1.5, _CHECK)
+            self._wake.clear()
+            if self._feeds and await self._look():
+                wait = _POLL
+
+    async def _look(self) -> bool:
+        """Compare the sequences with what was heard; whether something was missing. Budget: 1 command."""
+        workspaces = sorted({workspace for workspace, _, _ in self._feeds})
+        try:
+            found = await self.client.mget(*(WorkspaceKeys(name).key("bus") for name in workspaces))
+        except StoreError:
+            self._link(live=False)
+            return False
+        missing = False
+        for workspace, value in zip(workspaces, found, strict=True):
+            sequence = int(value or 0)
+            if self._sequences.get(workspace) != sequence:
+                self._sequences[workspace] = sequence
+                missing = True
+                for (owner, _, _), feed in list(self._feeds.items()):
+                    if owner == workspace:
+                        feed.heal()
+        self._link(live=True)
+        return missing
+
+    def _heal_all(self) -> None:
+        for feed in list(self._feeds.values()):
+            feed.heal()
+
+    def _link(self, *, live: bool) -> None:
+        if live != self.live:
+            self.live = live
+            if live:
+                self._heal_all()
+            for listener in list(self._listeners):
+                listener(live)

@@ -1,0 +1,183 @@
+"""Positions, updates, and how both are read back from the store."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
+
+import msgspec
+
+from redis_core.keys import bus_channel_of
+from redis_core.script import load_script
+
+if TYPE_CHECKING:
+    from redis_core.client import Client
+    from redis_core.keys import WorkspaceKeys
+
+__all__ = ["Kind", "Message", "Names", "Position", "Restart", "Start", "Update", "present", "read"]
+
+Kind = Literal["events", "state", "append", "presence"]
+UpdateType = Literal["msg", "snap", "patch", "text", "pres"]
+
+_READ: Final = load_script("topic_read")
+
+
+class Position(msgspec.Struct, frozen=True):
+    """Where a reader of a topic is."""
+
+    epoch: str
+    """Changes when the topic begins anew; offsets of different epochs say nothing of each other."""
+    offset: int
+
+
+class Update(msgspec.Struct, frozen=True):
+    """One change of a topic, encoded once for all who get it."""
+
+    offset: int
+    type: UpdateType
+    data: msgspec.Raw
+    """JSON; of `text` and `pres` an object with the fields of their frames."""
+    id: str = ""
+
+
+class Restart(msgspec.Struct, frozen=True):
+    """The topic began anew, or history no longer covers what was missed: subscribers join again."""
+
+
+class Start(msgspec.Struct):
+    """What a subscriber gets first."""
+
+    epoch: str
+    offset: int
+    """The position before the first of the updates."""
+    recovered: bool
+    """False: a position was given, and history no longer covers what came after it."""
+    updates: list[Update]
+    reached: int = 0
+    """The topic's position when this was read."""
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One message of the bus."""
+
+    workspace: str
+    kind: Kind
+    topic: str
+    sequence: int
+    epoch: str
+    before: int
+    update: Update
+
+    @classmethod
+    def of(cls, payload: bytes) -> Message | None:
+        """What a payload says; None if it is not one of ours."""
+        words = payload.split(b" ", 9)
+        try:
+            workspace, kind, topic, sequence, epoch, before, offset, kind_of_update, once = (
+                word.decode() for word in words[:9]
+            )
+            update = _update(int(offset), kind_of_update, once, words[9])
+            return cls(workspace, cast("Kind", kind), topic, int(sequence), epoch, int(before), update)
+        except (ValueError, IndexError):
+            return None
+
+
+class Names:
+    """The keys of one topic of one kind.
+
+    Raises:
+        InvalidKey: a part of the topic's name may not stand in a key.
+    """
+
+    __slots__ = ("body", "bus", "channel", "keys", "kind", "meta", "topic", "workspace")
+
+    def __init__(self, keys: WorkspaceKeys, topic: str, kind: Kind) -> None:
+        self.keys = keys
+        self.workspace, self.topic = keys.workspace, topic
+        self.kind: Kind = kind
+        parts = topic.split(":")
+        self.meta = keys.key("topic-meta", kind, *parts)
+        self.body = keys.key(
+            {"append": "topic-text", "presence": "presence"}.get(kind, "topic"), kind, *parts
+        )
+        self.bus = keys.key("bus")
+        self.channel = bus_channel_of(keys.workspace)
+
+    def once(self, id: str) -> str:
+        """The key that remembers an idempotency key."""
+        return self.keys.key("topic-once", self.kind, *self.topic.split(":"), id)
+
+
+async def read(client: Client, names: Names, after: Position | None, *, whole: bool = True) -> Start:
+    """What comes after a position, or the whole where there is none or history does not cover it.
+
+    Args:
+        client: the store.
+        names: the topic.
+        after: the reader's position.
+        whole: False leaves the document out: only whether history covers the position matters.
+
+    Budget: 1 trip; a script of 2 commands, for presence 1 command more.
+    """
+    epoch, offset = ("-", 0) if after is None else (after.epoch or "-", after.offset)
+    reply = cast(
+        "list[Any]",
+        await client.run(
+            _READ, (names.meta, names.body), (names.kind, epoch, max(offset, 0), secrets.token_hex(6))
+        ),
+    )
+    now, reached = reply[0].decode(), int(reply[1])
+    same = now == epoch and 0 <= offset <= reached
+    if names.kind == "presence":
+        members = await present(client, reply[4] or [])
+        data = msgspec.json.encode({"members": members})
+        return Start(now, reached, True, [Update(reached, "pres", msgspec.Raw(data))], reached)  # noqa: FBT003 - recovered
+    if names.kind == "append":
+        return _text(now, reached, reply, offset if same else None, after)
+    entries = [_entry(entry) for entry in reply[4] or []]
+    if same and (offset == reached or (bool(entries) and entries[0].offset == offset + 1)):
+        return Start(now, offset, True, entries, reached)  # noqa: FBT003 - recovered
+    if names.kind == "state":
+        snap = [Update(reached, "snap", msgspec.Raw(reply[2] or b"null"))] if whole else []
+        return Start(now, reached, after is None, snap, reached)
+    if after is None:
+        return Start(now, reached, True, [], reached)  # noqa: FBT003 - recovered
+    # A topic that has never had an update has lost none, whatever epoch the reader has seen.
+    first = entries[0].offset - 1 if entries else reached
+    return Start(now, first, not epoch.strip("-") and not first, entries, reached)
+
+
+def _text(now: str, reached: int, reply: list[Any], offset: int | None, after: Position | None) -> Start:
+    body: bytes = reply[4] or b""
+    ended = bool(reply[3])
+    begin = offset or 0
+    intact = len(body) == reached - ended
+    piece: dict[str, object] = {"from": begin, "text": body[begin:].decode("utf-8", "replace")}
+    if ended:
+        piece["done"] = True
+    updates = [Update(reached, "text", msgspec.Raw(msgspec.json.encode(piece)))] if reached > begin else []
+    return Start(now, begin, intact and (after is None or offset is not None), updates, reached)
+
+
+async def present(client: Client, fields: list[bytes]) -> dict[str, msgspec.Raw]:
+    """The members whose process lives. Budget: 1 command, if there are any."""
+    found: list[tuple[str, str, bytes]] = []
+    for field, data in zip(fields[::2], fields[1::2], strict=True):
+        holder, _, member = field.decode().partition(" ")
+        found.append((holder, member, data))
+    holders = sorted({holder for holder, _, _ in found})
+    if not holders:
+        return {}
+    leases = dict(zip(holders, await client.mget(*(f"sys:presence:{name}" for name in holders)), strict=True))
+    return {member: msgspec.Raw(data) for holder, member, data in found if leases[holder] is not None}
+
+
+def _entry(entry: list[Any]) -> Update:
+    fields = dict(zip(entry[1][::2], entry[1][1::2], strict=True))
+    return _update(
+        int(entry[0].partition(b"-")[0]), fields[b"t"].decode(), fields[b"i"].decode(), fields[b"d"]
+    )
+
+
+def _update(offset: int, type: str, id: str, data: bytes) -> Update:
+    return Update(offset, cast("UpdateType", type), msgspec.Raw(data), "" if id == "-" else id)

@@ -1,0 +1,87 @@
+// Drives Chromium for the tests: one line of JSON in, one out.
+
+import { createInterface } from "node:readline";
+import { chromium } from "playwright-core";
+
+const browser = await chromium.launch({ executablePath: process.argv[2], args: ["--no-sandbox"] });
+const contexts = new Map();
+const tabs = new Map();
+
+async function contextOf(name) {
+  if (!contexts.has(name)) contexts.set(name, await browser.newContext());
+  return contexts.get(name);
+}
+
+const commands = {
+  /** Opens a tab; what goes wrong in it is kept. */
+  async open({ tab, url, context = "one", script, width = 1280, height = 900, dark = false }) {
+    const page = await (await contextOf(context)).newPage();
+    const errors = [];
+    page.on("pageerror", (error) => errors.push(String(error)));
+    page.on("console", (message) => message.type() === "error" && errors.push(`${message.text()} ${message.location().url}`));
+    if (script) await page.addInitScript(script);
+    await page.setViewportSize({ width, height });
+    await page.emulateMedia({ colorScheme: dark ? "dark" : "light" });
+    tabs.set(tab, { page, errors });
+    await page.goto(url, { timeout: 30_000 });
+  },
+  async eval({ tab, code, argument }) {
+    return await tabs.get(tab).page.evaluate(`(${code})(${JSON.stringify(argument ?? null)})`);
+  },
+  /** Waits until a function gives true in the tab. Not by waitForFunction, which pages with a strict content policy forbid. */
+  async wait({ tab, code, argument, seconds = 40 }) {
+    const until = Date.now() + seconds * 1000;
+    while (!(await tabs.get(tab).page.evaluate(`(${code})(${JSON.stringify(argument ?? null)})`))) {
+      if (Date.now() > until) throw new Error(`not within ${seconds} s`);
+      await new Promise((resolve) => setTimeout(resolve, 30));
+    }
+  },
+  async fill({ tab, selector, text }) {
+    await tabs.get(tab).page.fill(selector, text);
+  },
+  async type({ tab, selector, text }) {
+    await tabs.get(tab).page.locator(selector).pressSequentially(text, { delay: 5 });
+  },
+  async click({ tab, selector }) {
+    await tabs.get(tab).page.click(selector);
+  },
+  async goto({ tab, url }) {
+    await tabs.get(tab).page.goto(url);
+  },
+  async reload({ tab }) {
+    await tabs.get(tab).page.reload();
+  },
+  async close({ tab }) {
+    await tabs.get(tab).page.close();
+    tabs.delete(tab);
+  },
+  async forget({ context = "one" }) {
+    for (const [name, { page }] of [...tabs]) if (page.context() === contexts.get(context)) tabs.delete(name);
+    await contexts.get(context)?.close();
+    contexts.delete(context);
+  },
+  async offline({ context = "one", value }) {
+    await (await contextOf(context)).setOffline(value);
+  },
+  /** Ends the shared workers, as a crash does. */
+  async killWorker() {
+    const session = await browser.newBrowserCDPSession();
+    const { targetInfos } = await session.send("Target.getTargets", { filter: [{ type: "shared_worker" }] });
+    for (const { targetId } of targetInfos) await session.send("Target.closeTarget", { targetId });
+    return targetInfos.length;
+  },
+  async screenshot({ tab, path }) {
+    await tabs.get(tab).page.screenshot({ path, fullPage: true });
+  },
+  errors: async ({ tab }) => tabs.get(tab).errors,
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const { do: name, ...options } = JSON.parse(line);
+  try {
+    process.stdout.write(`${JSON.stringify({ ok: (await commands[name](options)) ?? null })}\n`);
+  } catch (error) {
+    process.stdout.write(`${JSON.stringify({ error: String(error) })}\n`);
+  }
+}
+await browser.close();

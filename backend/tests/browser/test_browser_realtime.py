@@ -1,0 +1,261 @@
+"""Realtime in real browsers: tabs of Chromium on HTTP/1.1, against a site that dies and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from redis_core import Workspace
+from tests.browser.chromium import SITE, Chromium, Running, chromium_binary, running_chromium
+from tests.stores import clean_client
+
+pytestmark = [
+    pytest.mark.timeout(300),  # Where this comes first, it installs and builds.
+    pytest.mark.skipif(chromium_binary() is None, reason="chromium is not on the PATH"),
+    pytest.mark.xdist_group("browser"),
+]
+
+SECRET = "upstash-token-that-no-browser-may-see"
+_names = (f"n{number}" for number in itertools.count())
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Chromium]:
+    with running_chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def site(valkey_socket: str) -> Iterator[Running]:
+    environment = {
+        "REDIS_URL": f"unix://{valkey_socket}",
+        "TEST_SECRET": SECRET,
+        "UPSTASH_REDIS_REST_TOKEN": SECRET,
+    }
+    with Running([str(SITE)], environment, "/figures") as running:
+        yield running
+
+
+@pytest.fixture
+async def acme(valkey_socket: str) -> AsyncIterator[Workspace]:
+    async with await clean_client(valkey_socket) as client:
+        yield client.workspace("acme")
+
+
+class World:
+    """Tabs on the site, and somebody who publishes."""
+
+    def __init__(self, chromium: Chromium, site: Running, workspace: Workspace) -> None:
+        self.chromium, self.site, self.workspace = chromium, site, workspace
+        self.name = next(_names)
+        self.published = 0
+        self.text = ""
+        self.versions = ["{}"]
+        self.document: dict[str, int] = {}
+
+    async def do(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        return await asyncio.to_thread(call, *arguments, **options)
+
+    async def open(self, *tabs: str, user: str = "ada", sharing: str = "", **options: Any) -> None:
+        for tab in tabs:
+            url = f"{self.site.url}/page.html?name={self.name}&user={user}&sharing={sharing}"
+            await self.do(self.chromium.do, "open", tab=tab, url=url, context=self.name, **options)
+        for tab in tabs:
+            await self.wait(tab, "() => window.tab?.realtime.status === 'live'")
+
+    async def wait(self, tab: str, code: str, argument: Any = None) -> None:
+        await self.do(self.chromium.wait, tab, code, argument)
+
+    async def see(self, tab: str, code: str, argument: Any = None) -> Any:
+        return await self.do(self.chromium.evaluate, tab, code, argument)
+
+    async def publish(self, times: int = 1) -> None:
+        """Something of each kind, whatever happens to the site meanwhile."""
+        for _ in range(times):
+            self.published += 1
+            number = self.published
+            patch = {f"k{number % 5}": number}
+            self.document |= patch
+            await self.workspace.topic(f"campaign:{self.name}").publish({"n": number})
+            await self.workspace.state(f"doc:{self.name}").patch(patch)
+            token = f"é{number} "
+            self.text += token
+            await self.workspace.text(f"answer:{self.name}").append(token)
+
+    async def holds(self, tab: str) -> None:
+        """The tab has each event once and in order, the document, and the text."""
+        last = self.published
+        await self.wait(tab, "(n) => window.tab.seen.events.at(-1)?.n === n", last)
+        await self.wait(tab, "(n) => window.tab.text.snapshot.text.length === n", len(self.text))
+        await self.wait(tab, "(n) => Object.values(window.tab.state.snapshot.value ?? {}).includes(n)", last)
+        seen = await self.see(
+            tab,
+            "() => ({...window.tab.seen, text: window.tab.text.snapshot.text, value: window.tab.state.snapshot.value})",
+        )
+        assert [event["n"] for event in seen["events"]] == list(range(1, last + 1))
+        assert (seen["gaps"], seen["text"], seen["value"]) == (0, self.text, self.document)
+        numbers = [max([0, *(json.loads(version) or {}).values()]) for version in seen["versions"]]
+        assert numbers == sorted(numbers)
+
+
+@pytest.fixture
+async def world(chromium: Chromium, site: Running, acme: Workspace) -> AsyncIterator[World]:
+    world = World(chromium, site, acme)
+    yield world
+    chromium.do("forget", context=world.name)
+
+
+async def test_eight_tabs_on_http1_are_one_stream_and_all_hear_everything(
+    world: World, site: Running
+) -> None:
+    tabs = [f"tab{number}" for number in range(8)]
+    await world.open(*tabs)
+    assert (await world.do(site.figures))["open"] == 1
+    await world.publish(20)
+    for tab in tabs:
+        await world.holds(tab)
+        assert await world.see(tab, "() => window.tab.realtime.sharing") == "worker"
+        assert await world.do(world.chromium.do, "errors", tab=tab) == []
+    assert (await world.do(site.figures))["open"] == 1
+
+
+@pytest.mark.parametrize("sharing", ["worker", "leader", "tab"])
+async def test_a_site_that_is_killed_under_load_loses_and_doubles_nothing(
+    world: World, site: Running, sharing: str
+) -> None:
+    await world.open("one", "two", sharing=sharing)
+    load = asyncio.create_task(_load(world, 150))
+    for ending in (site.kill, site.stop):
+        await asyncio.sleep(0.3)
+        await world.do(ending)
+        await asyncio.sleep(0.2)
+        await world.do(site.start)
+        # Whoever waits for its turn is told to look.
+        await world.see("one", "() => void window.dispatchEvent(new Event('online'))")
+    await load
+    for tab in ("one", "two"):
+        await world.holds(tab)
+        statuses = await world.see(tab, "() => window.tab.seen.statuses")
+        assert "offline" in statuses
+        await world.wait(tab, "() => window.tab.realtime.status === 'live'")
+
+
+async def _load(world: World, times: int) -> None:
+    for _ in range(times):
+        await world.publish()
+        await asyncio.sleep(0.005)
+
+
+async def test_when_the_tab_that_leads_is_closed_another_one_does(world: World, site: Running) -> None:
+    await world.open("first", "second", "third", sharing="leader")
+    assert (await world.do(site.figures))["open"] == 1
+    await world.publish(5)
+    await world.holds("third")
+    await world.do(world.chromium.do, "close", tab="first")
+    await world.publish(5)
+    for tab in ("second", "third"):
+        await world.holds(tab)
+    assert (await world.do(site.figures))["open"] == 1
+
+
+async def test_a_worker_that_crashes_is_replaced_and_goes_on_where_it_was(
+    world: World, site: Running
+) -> None:
+    await world.open("one", "two")
+    await world.publish(5)
+    opened = (await world.do(site.figures))["opened"]
+    assert await world.do(world.chromium.do, "killWorker") >= 1
+    await world.publish(5)
+    for tab in ("one", "two"):
+        await world.holds(tab)
+    figures = await world.do(site.figures)
+    assert (figures["open"], figures["opened"]) == (1, opened + 1)
+
+
+async def test_two_users_of_one_browser_share_nothing(world: World, site: Running) -> None:
+    await world.open("hers", user="ada")
+    await world.open("his", user="bob")
+    assert (await world.do(site.figures))["open"] == 2
+
+
+async def test_two_windows_edit_one_document(world: World) -> None:
+    await world.open("left")
+    await world.open("right")
+    await world.see("left", "() => window.tab.state.patch({title: 'Spring'})")
+    await world.see("right", "() => window.tab.state.patch({budget: 5})")
+    for tab in ("left", "right"):
+        await world.wait(
+            tab,
+            "() => { const {value} = window.tab.state.snapshot; return value?.title === 'Spring' && value.budget === 5 }",
+        )
+    version = await world.see("left", "() => window.tab.state.snapshot.version")
+    both = "async (version) => { try { await window.tab.state.patch({title: 'x'}, {version}); return 'done' } catch (error) { return error.code } }"
+    outcomes = [await world.see(tab, both, version) for tab in ("left", "right")]
+    assert outcomes == ["done", "version-conflict"]
+    await world.wait("right", "() => window.tab.state.snapshot.value.title === 'x'")
+    assert await world.see("right", "() => window.tab.state.snapshot.draft.title") == "x"
+
+
+async def test_who_is_there_is_seen_by_all_and_goes_with_the_tab(world: World) -> None:
+    await world.open("left", "right")
+    for tab in ("left", "right"):
+        await world.see(tab, "(tab) => void window.tab.presence.join({tab})", tab)
+    there = "(n) => Object.keys(window.tab.presence.snapshot.members).length === n"
+    for tab in ("left", "right"):
+        await world.wait(tab, there, 2)
+    assert (
+        await world.see(
+            "left",
+            "() => Object.keys(window.tab.presence.snapshot.members).filter((m) => window.tab.presence.isMine(m)).length",
+        )
+        == 1
+    )
+    await world.do(world.chromium.do, "close", tab="right")
+    await world.wait("left", there, 1)
+
+
+async def test_a_text_goes_on_where_it_was_after_the_page_is_loaded_again(world: World) -> None:
+    await world.open("one")
+    text = world.workspace.text(f"answer:{world.name}")
+    await text.append("Once upon ")
+    await world.wait("one", "() => window.tab.text.snapshot.text === 'Once upon '")
+    await world.do(world.chromium.do, "reload", tab="one")
+    await text.append("a time")
+    await text.end()
+    await world.wait(
+        "one", "() => window.tab?.text.snapshot.text === 'Once upon a time' && window.tab.text.snapshot.done"
+    )
+
+
+async def test_a_browser_that_was_offline_catches_up_at_once_when_it_is_back(world: World) -> None:
+    await world.open("one", sharing="tab")
+    await world.do(world.chromium.do, "offline", context=world.name, value=True)
+    await world.wait("one", "() => window.tab.realtime.status === 'offline'")
+    await world.publish(10)
+    await world.do(world.chromium.do, "offline", context=world.name, value=False)
+    await world.holds("one")
+
+
+async def test_events_published_by_a_browser_are_heard_once_by_all(world: World) -> None:
+    await world.open("one", "two")
+    await world.see(
+        "one",
+        "async () => { for (let n = 1; n <= 5; n++) await window.tab.events.publish({n}, {id: `id${n}`}) }",
+    )
+    await world.see("two", "() => window.tab.events.publish({n: 5}, {id: 'id5'})")
+    world.published = 5
+    for tab in ("one", "two"):
+        await world.wait(tab, "() => window.tab.seen.events.length >= 5")
+        assert await world.see(tab, "() => window.tab.seen.events.map(({n}) => n)") == [1, 2, 3, 4, 5]
+
+
+async def test_nothing_that_was_sent_had_the_stores_token_in_it(world: World, site: Running) -> None:
+    await world.open("one")
+    await world.publish(2)
+    await world.holds("one")
+    assert (await world.do(site.figures))["leaks"] == []

@@ -1,0 +1,92 @@
+"""The hub: whose stream is whose, how many there may be, and how they end together."""
+
+from __future__ import annotations
+
+import pytest
+
+from redis_core.api.realtime_hub import Refused
+from redis_core.api.realtime_wire import EventStreamWire
+from tests.realtime_world import Connection, claims_of, opened, scripted_hub, settle
+
+
+async def test_a_tenant_gets_nothing_of_another_whatever_it_asks() -> None:
+    hub, feeds, clock = scripted_hub()
+    _, mine = await opened(hub, claims_of(clock, workspace="acme"), "a", "ws:other:a", "other:a", "other/a")
+    feeds.feed("other", "a", "events").publish("secret")
+    await settle()
+    assert mine.numbers == []
+    assert {workspace for workspace, _, _ in feeds.made} == {"acme", "other"}
+
+
+@pytest.mark.parametrize(("workspace", "user"), [("other", "u1"), ("acme", "u2")])
+async def test_a_stream_is_its_users_alone(workspace: str, user: str) -> None:
+    hub, _, clock = scripted_hub()
+    stream, _ = await opened(hub, claims_of(clock))
+    assert hub.find(stream.id, claims_of(clock)) is stream
+    with pytest.raises(Refused, match="no such stream"):
+        hub.find(stream.id, claims_of(clock, workspace, user))
+    with pytest.raises(Refused, match="another workspace or user"):
+        hub.authorise(stream, claims_of(clock, workspace, user))
+
+
+async def test_one_workspace_s_cap_is_not_another_s() -> None:
+    hub, _, clock = scripted_hub(max_streams=2)
+    first, _ = await opened(hub, claims_of(clock))
+    await opened(hub, claims_of(clock))
+    with pytest.raises(Refused) as refused:
+        await opened(hub, claims_of(clock))
+    assert (refused.value.status, refused.value.code) == (429, "too-many-connections")
+    assert refused.value.retry_after is not None
+    await opened(hub, claims_of(clock, workspace="other"))
+    hub.close(first)
+    await opened(hub, claims_of(clock))
+
+
+async def test_drains_with_random_moments_to_come_back_and_takes_no_more() -> None:
+    hub, _, clock = scripted_hub(drain_seconds=10)
+    connections = [(await opened(hub, claims_of(clock), "a"))[1] for _ in range(30)]
+    hub.drain()
+    byes = [connection.frames[-1] for connection in connections]
+    assert all(bye["t"] == "bye" and bye["reason"] == "shutdown" for bye in byes)
+    assert all(0 <= bye["retry"] <= 10_000 for bye in byes)
+    assert len({bye["retry"] for bye in byes}) > 10
+    assert all(connection.ended for connection in connections)
+    with pytest.raises(Refused) as refused:
+        hub.open(claims_of(clock), EventStreamWire(), Connection().receive, Connection().send)
+    assert refused.value.code == "shutting-down"
+
+
+async def test_draining_flushes_what_a_parked_client_is_owed_when_it_reads_and_cuts_it_off_when_not() -> None:
+    hub, feeds, clock = scripted_hub()
+    reading = (await opened(hub, claims_of(clock), "a"))[1]
+    silent_stream, silent = await opened(hub, claims_of(clock), "a")
+    for connection in (reading, silent):
+        connection.pause()
+    for number in range(3):
+        feeds.feed("acme", "a", "events").publish(number)
+    hub.drain()
+    reading.resume()
+    await settle()
+    assert reading.numbers == [0, 1, 2]
+    assert reading.frames[-1]["t"] == "bye"
+    assert reading.ended
+    clock.time += 2
+    silent_stream.tick(clock.time)
+    assert silent.aborted
+
+
+async def test_ends_the_streams_of_one_user_when_told() -> None:
+    hub, _, clock = scripted_hub()
+    mine = (await opened(hub, claims_of(clock)))[1]
+    other = (await opened(hub, claims_of(clock, user="u2")))[1]
+    assert hub.disconnect("acme", "u1") == 1
+    assert mine.ended
+    assert not other.ended
+
+
+async def test_forgets_workspaces_that_are_gone() -> None:
+    hub, _, clock = scripted_hub()
+    for number in range(1_500):
+        clock.time += 0.01
+        hub.allowance(f"w{number}").take(1)
+    assert len(hub._allowances) < 1_200
