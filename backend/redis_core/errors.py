@@ -32,6 +32,7 @@
     ├── JournalError               what must outlast an outage cannot be kept; it was not accepted
     │   ├── JournalFull            the journal has as many bytes, or waits as long, as it may
     │   └── JournalBroken          its disk is full, damaged or not ours
+    ├── VersionConflict            a shared state has another version than the one that was to be changed
     └── StoreError                 the store did not do what was asked
         ├── StoreUnavailable       it could not be reached, or went away        (unreachable)
         │   ├── DeadlineExceeded   it did not answer in time

@@ -1,6 +1,6 @@
 -- Publish one update: position, history and message in one step.
--- KEYS  meta; body (stream of history, or the text, or the members); bus sequence; idempotency key, if there is an id;
---       history of a kind whose body is something else
+-- KEYS  meta; body (stream of history, or the text, or the members); bus sequence; idempotency key, if there is an id
+-- ARGV  1 kind; 2 epoch if there is none yet; 3 channel; 4 what the message begins with; 5 type; 6 id or -; 7 data;
 --       8 entries kept; 9 milliseconds kept; 10 version that must be current, or -1; 11 document, piece of text or member's field;
 --       12 member's data, or 1 for the end of a text
 -- Reply {1, epoch, offset} published, or published before under this id; {0, offset} another version is current
