@@ -13,7 +13,7 @@ from redis_core.client import Client
 from redis_core.config import Settings
 from redis_core.keys import WorkspaceKeys
 from redis_core.transport.memory import MockRedisClient
-from tests.session_world import MovableClock
+from tests.hand_clock import HandClock
 
 __all__ = ["CacheProcess", "CacheWorld"]
 
@@ -40,7 +40,7 @@ class DistantStore:
 class CacheProcess:
     """One process: a client and an engine of its own. While it is `deaf`, changes of others do not reach it."""
 
-    def __init__(self, store: MockRedisClient, clock: MovableClock, keys: EnvelopeKeys | None) -> None:
+    def __init__(self, store: MockRedisClient, clock: HandClock, keys: EnvelopeKeys | None) -> None:
         self.store = DistantStore(store)
         self.client = Client(self.store, SETTINGS)
         self.engine = CacheEngine(self.client, clock=clock, keys=keys)
@@ -69,7 +69,7 @@ class CacheWorld:
     """A store in memory and its processes, all by one clock."""
 
     def __init__(self, processes: int = 2, keys: EnvelopeKeys | None = None) -> None:
-        self.clock = MovableClock()
+        self.clock = HandClock()
         self.store = MockRedisClient(clock=self.clock)
         self.processes = [CacheProcess(self.store, self.clock, keys) for _ in range(processes)]
 

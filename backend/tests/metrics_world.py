@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from redis_core.errors import DeadlineExceeded
 from redis_core.transport.base import Command, Reply
 from redis_core.transport.memory import MockRedisClient
+from tests.hand_clock import HandClock
 
 __all__ = ["NOON", "LosingTransport", "MovedClock"]
 
@@ -14,20 +15,11 @@ NOON = 1_800_000_000.0 // 86_400 * 86_400 + 43_200
 """A time at which an hour begins."""
 
 
-class MovedClock:
-    """A clock that stands still until it is moved."""
+class MovedClock(HandClock):
+    """A clock that stands at noon until it is moved."""
 
-    def __init__(self, at: float = NOON) -> None:
-        self.at = at
-
-    def now(self) -> float:
-        return self.at
-
-    def monotonic(self) -> float:
-        return self.at
-
-    async def sleep(self, seconds: float) -> None:
-        self.at += seconds
+    def __init__(self, time: float = NOON) -> None:
+        super().__init__(time)
 
 
 class LosingTransport(MockRedisClient):

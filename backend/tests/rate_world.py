@@ -12,6 +12,7 @@ from redis_core.client import Client
 from redis_core.rate_limit import RateLimiter, RateLimits, Rule, Subject, limits_of
 from redis_core.transport.memory import MockRedisClient
 from tests.contract.rest import rest_client, running_gateway
+from tests.hand_clock import HandClock
 from tests.stores import clean_client
 
 __all__ = ["START", "USER", "Clock", "Limited", "limited", "limits", "one_rule", "rate_gateway", "timed"]
@@ -21,20 +22,11 @@ START = 1_800_000_000.0
 USER = Subject(user="u1", workspace="acme", ip="203.0.113.7")
 
 
-class Clock:
-    """A clock that stands still until it is moved."""
+class Clock(HandClock):
+    """A clock at the beginning of a window."""
 
-    def __init__(self, now: float = START) -> None:
-        self.time = now
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time
-
-    async def sleep(self, seconds: float) -> None:
-        self.time += seconds
+    def __init__(self, time: float = START) -> None:
+        super().__init__(time)
 
 
 def limits(*rates: str | Rule) -> RateLimits:

@@ -22,6 +22,7 @@ from redis_core.realtime_token import Claims
 from redis_core.secret import Secret
 from redis_core.sessions.pepper import PepperRing
 from redis_core.transport.memory import MockRedisClient
+from tests.hand_clock import HandClock
 
 __all__ = [
     "KEYS",
@@ -36,22 +37,6 @@ __all__ = [
 ]
 
 KEYS = PepperRing(Secret("k1:" + "k" * 40))
-
-
-class HandClock:
-    """Time that only the test moves."""
-
-    def __init__(self) -> None:
-        self.time = 1_000_000.0
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time
-
-    async def sleep(self, seconds: float) -> None:
-        self.time += seconds
 
 
 class ScriptedFeed:

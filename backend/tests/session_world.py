@@ -9,26 +9,11 @@ from typing import Any
 from redis_core.client import Client
 from redis_core.secret import Secret
 from redis_core.session import PepperRing, Session, SessionData, SessionEvent, SessionPolicy, Sessions
+from tests.hand_clock import HandClock
 
 DAY = 86_400.0
 HOUR = 3_600.0
 PEPPERS = PepperRing(Secret("k1:0123456789abcdef0123456789abcdef"))
-
-
-class MovableClock:
-    """A clock that stands still until it is moved."""
-
-    def __init__(self, now: float = 1_800_000_000.0) -> None:
-        self.time = now
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time
-
-    async def sleep(self, seconds: float) -> None:
-        self.time += seconds
 
 
 @dataclass
@@ -37,7 +22,7 @@ class World:
 
     client: Client
     plan: Any = "auto"
-    clock: MovableClock = field(default_factory=MovableClock)
+    clock: HandClock = field(default_factory=HandClock)
     events: list[SessionEvent] = field(default_factory=list)
     peppers: PepperRing = PEPPERS
 

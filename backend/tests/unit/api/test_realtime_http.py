@@ -115,7 +115,7 @@ async def test_nothing_is_done_without_a_token(
 
 
 async def test_a_token_that_is_over_says_so(browser: httpx.AsyncClient) -> None:
-    long_ago = HandClock()
+    long_ago = HandClock(1_000_000.0)
     answer = await browser.post(f"{BASE}/publish", json={}, headers=bearer(clock=long_ago))
     assert answer.json()["code"] == "token-expired"
 

@@ -7,27 +7,14 @@ from hypothesis import strategies as st
 
 from redis_core.api.realtime_limits import Allowance, RealtimeLimits
 from redis_core.config import Settings
+from tests.hand_clock import HandClock
 
 LIMITS = RealtimeLimits(max_publishes=10, max_bytes=1_000)
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.time = 100.0
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time
-
-    async def sleep(self, seconds: float) -> None:
-        self.time += seconds
-
-
 @given(st.lists(st.tuples(st.floats(0, 2), st.integers(0, 400)), max_size=60))
 def test_no_stretch_of_time_passes_more_than_its_share(asks: list[tuple[float, int]]) -> None:
-    clock = Clock()
+    clock = HandClock(100.0)
     allowance = Allowance(LIMITS, clock)
     passed: list[tuple[float, int]] = []
     for wait, size in asks:
@@ -44,7 +31,7 @@ def test_no_stretch_of_time_passes_more_than_its_share(asks: list[tuple[float, i
 
 
 def test_says_which_of_both_is_used_up() -> None:
-    clock = Clock()
+    clock = HandClock(100.0)
     allowance = Allowance(LIMITS, clock)
     assert allowance.take(1_000) is None
     assert allowance.take(1) == "too-many-bytes"
@@ -53,7 +40,7 @@ def test_says_which_of_both_is_used_up() -> None:
 
 
 def test_one_larger_than_a_seconds_worth_passes_and_is_paid_for() -> None:
-    clock = Clock()
+    clock = HandClock(100.0)
     allowance = Allowance(LIMITS, clock)
     assert allowance.take(3_000) is None
     clock.time += 1.5

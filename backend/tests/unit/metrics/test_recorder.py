@@ -32,7 +32,7 @@ async def test_a_process_at_rest_sends_nothing(memory: Client) -> None:
     assert await metrics.recorder.flush()
     sent = memory.stats.commands
     for _ in range(360):
-        clock.at += 10
+        clock.time += 10
         assert not await metrics.recorder.flush()
         assert metrics.recorder.since_start().counters["operations_total"] > 0  # as a scrape does
     assert memory.stats.commands == sent
@@ -45,7 +45,7 @@ async def test_a_busy_process_sends_one_command_a_flush_and_few_more_an_hour(mem
     for _ in range(360):
         await work(memory, 1)
         assert await metrics.recorder.flush()
-        clock.at += 10
+        clock.time += 10
     own = memory.stats.commands - before - 360
     assert own == 360 + 12 + 2  # a minute's totals each, an hour's 12 times, and two expiries
 
@@ -74,7 +74,7 @@ async def test_what_an_outage_holds_back_is_written_after_it_into_its_own_minute
             transport.away = True
             assert not await metrics.recorder.flush()
             transport.away = False
-            clock.at += 60
+            clock.time += 60
         assert metrics.recorder.failures == 5
         assert await metrics.recorder.flush()
         found = (await metrics.recent(600)).buckets
@@ -100,7 +100,7 @@ async def test_hours_have_what_minutes_have(memory: Client) -> None:
     for _ in range(90):
         await work(memory, 2)
         await metrics.recorder.flush()
-        clock.at += 60
+        clock.time += 60
     await metrics.recorder.flush(last=True)
     hours = (await metrics.days(1)).buckets
     minutes = (await metrics.recent(2 * HOUR)).buckets
@@ -133,7 +133,7 @@ async def test_what_is_over_is_read_once(memory: Client) -> None:
     metrics = metrics_of(memory, clock)
     await work(memory)
     await metrics.recorder.flush()
-    clock.at += 5 * HOUR
+    clock.time += 5 * HOUR
     await metrics.recent(6 * HOUR)
     before = memory.stats.commands
     await metrics.recent(6 * HOUR)
@@ -177,8 +177,8 @@ async def test_a_counter_is_told_as_its_rate(memory: Client) -> None:
     for calls in (60, 120):
         await work(memory, calls)
         await metrics.recorder.flush()
-        clock.at += 60
-    series = await metrics.series(CATALOGUE["operations_total"], clock.at - 180, clock.at, 60)
+        clock.time += 60
+    series = await metrics.series(CATALOGUE["operations_total"], clock.time - 180, clock.time, 60)
     assert series.unit == "operations/s"
     assert series.times == [int(NOON) + 60 * n for n in (-1, 0, 1, 2)]
     values = series.lines[0].values
@@ -201,7 +201,7 @@ async def test_a_counter_is_told_as_its_rate(memory: Client) -> None:
 async def test_a_step_is_what_the_buckets_allow(memory: Client, seconds: int, wanted: int, step: int) -> None:
     clock = MovedClock()
     series = await metrics_of(memory, clock).series(
-        CATALOGUE["operations_total"], clock.at - seconds, clock.at, wanted
+        CATALOGUE["operations_total"], clock.time - seconds, clock.time, wanted
     )
     assert series.step == step
     assert len(series.times) <= 1_500
@@ -214,7 +214,7 @@ async def test_a_histogram_is_told_as_percentiles_in_seconds(memory: Client) -> 
     for milliseconds in range(1, 101):
         memory.meter.observe("queue_wait_seconds", milliseconds / 1_000, "agents")
     await metrics.recorder.flush()
-    series = await metrics.series(CATALOGUE["queue_wait_seconds"], clock.at - 60, clock.at, 60)
+    series = await metrics.series(CATALOGUE["queue_wait_seconds"], clock.time - 60, clock.time, 60)
     assert [line.label for line in series.lines] == ["p50", "p95", "p99"]
     assert [line.values[-1] for line in series.lines] == pytest.approx([0.050, 0.095, 0.099], rel=0.06)
 

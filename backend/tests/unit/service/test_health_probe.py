@@ -9,6 +9,7 @@ from redis_core.client import Client
 from redis_core.errors import CommandError, DeadlineExceeded
 from redis_core.health import READY_BUDGET, HealthProbe
 from redis_core.transport.base import Command, Reply, Subscription, TransportStats
+from tests.hand_clock import HandClock
 
 
 class AnsweringTransport:
@@ -38,22 +39,6 @@ class AnsweringTransport:
         raise NotImplementedError
 
     async def aclose(self) -> None: ...
-
-
-class HandClock:
-    """A clock that goes when it is told to."""
-
-    def __init__(self) -> None:
-        self.time = 1_000.0
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time
-
-    async def sleep(self, seconds: float) -> None:
-        self.time += seconds
 
 
 async def test_live_never_asks_the_store() -> None:

@@ -25,31 +25,16 @@ from redis_core.errors import (
 from redis_core.transport.base import Transport
 from redis_core.transport.in_memory.engine import Engine
 from redis_core.transport.memory import MockRedisClient
-
-
-class MovedClock:
-    """A clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.seconds = 1_700_000_000.0
-
-    def now(self) -> float:
-        return self.seconds
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    async def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
+from tests.hand_clock import HandClock
 
 
 @pytest.fixture
-def clock() -> MovedClock:
-    return MovedClock()
+def clock() -> HandClock:
+    return HandClock(1_700_000_000.0)
 
 
 @pytest.fixture
-def moved(clock: MovedClock) -> Client:
+def moved(clock: HandClock) -> Client:
     """A client of a memory store whose time a test moves."""
     return Client(MockRedisClient(clock=clock))
 
@@ -119,23 +104,23 @@ async def test_a_sooner_expiry_moves_the_timer_forward(memory: Client) -> None:
     assert "late" in {key.decode() for key in engine(memory).space._dict}
 
 
-async def test_one_call_removes_a_bounded_number_of_expired_keys(moved: Client, clock: MovedClock) -> None:
+async def test_one_call_removes_a_bounded_number_of_expired_keys(moved: Client, clock: HandClock) -> None:
     await moved.transport.execute([("SET", f"k{number}", 1, "EX", 10) for number in range(100)])
-    clock.seconds += 11
+    clock.time += 11
     await moved.get("other")
     assert 0 < engine(moved).space.expired_keys <= 20
     assert await moved.dbsize() == 0
 
 
-async def test_time_is_the_given_clock_s(moved: Client, clock: MovedClock) -> None:
+async def test_time_is_the_given_clock_s(moved: Client, clock: HandClock) -> None:
     await moved.set("a", 1, ex=10)
     await moved.hset("h", {"f": 1})
     first = await moved.xadd("s", {"f": 1})
-    clock.seconds += 9.5
+    clock.time += 9.5
     assert (await moved.ttl("a"), await moved.pttl("a")) == (0, 500)
-    clock.seconds += 0.6
+    clock.time += 0.6
     assert await moved.get("a") is None
-    assert await moved.time() == pytest.approx(clock.seconds)
+    assert await moved.time() == pytest.approx(clock.time)
     second = await moved.xadd("s", {"f": 1})
     assert (first, second) == (b"1700000000000-0", b"1700000010100-0")
     assert (await Client(MockRedisClient()).xadd("s", {"f": 1})) > second
