@@ -19,7 +19,7 @@ async def test_the_manuals_command_clears_a_user(store: str, valkey_socket: str)
         with running_gateway(valkey_socket) as url:
             opened = await (rest_client(url) if store == "rest" else clean_client(valkey_socket))
             async with opened as client:
-                limiter = RateLimiter(client, LIMITS, remember_refusals=0)
+                limiter = RateLimiter(client, LIMITS, remember_refusals=0, timeout=20)
                 ann, bob = Subject(user="ann"), Subject(user="bob")
                 for user in (ann, bob):
                     decisions = [(await limiter.check(user, ENDPOINT)).allowed for _ in range(3)]
