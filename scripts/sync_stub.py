@@ -37,7 +37,7 @@ from redis_core.script import Script
 from redis_core.transport.base import Argument, Message, Reply, Transport, TransportStats
 
 __all__ = [
-    "Cache", "Client", "JobHandle", "Lock", "Pipeline", "Presence", "Queue", "SharedState", "SharedText", "Subscription", "Topic", "Transaction", "Workspace",
+    "Cache", "Client", "JobHandle", "Lock", "Pipeline", "Presence", "Queue", "SharedState", "SharedText", "Subscription", "TextWriter", "Topic", "Transaction", "Workspace",
     "connect",
 ]
 
@@ -132,6 +132,7 @@ def stub() -> str:
         + f"{methods('locks.py', 'Lock')}\n"
         + f"class _Topic:\n    name: str\n{methods('pubsub.py', '_Topic')}\n"
         + "".join(f"class {name}(_Topic):\n{methods('pubsub.py', name)}\n" for name in TOPICS)
+        + f"class TextWriter:\n{methods('realtime/writer.py', 'TextWriter')}\n"
         + f"class Subscription:\n{methods('transport/base.py', 'Subscription')}"
     )
 

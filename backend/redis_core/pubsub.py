@@ -15,13 +15,14 @@ from redis_core.keys import check_part
 from redis_core.log import get_logger
 from redis_core.realtime.feed import Feeds, Kind, Position, Restart, Update
 from redis_core.realtime.history import Names, present, read
+from redis_core.realtime.writer import TextWriter
 from redis_core.script import load_script
 
 if TYPE_CHECKING:
     from redis_core.client import Client
     from redis_core.keys import WorkspaceKeys
 
-__all__ = ["Gap", "Position", "Presence", "PresenceLease", "SharedState", "SharedText", "Topic"]
+__all__ = ["Gap", "Position", "Presence", "PresenceLease", "SharedState", "SharedText", "TextWriter", "Topic"]
 
 _PUBLISH: Final = load_script("topic_publish")
 _KEPT: Final = 1_000
@@ -166,12 +167,33 @@ class SharedText(_Topic):
     _kind = "append"
 
     async def append(self, text: str) -> Position:
-        """Add a piece. Budget: a script of 6 commands; join an agent's tokens to pieces of 33 to 50 ms before."""
-        return await self._publish("text", _json(text), body=text.encode())
+        """Add a piece. Budget: a script of 6 commands; an agent's tokens go through `writer()`."""
+        return await self._append(text)
 
     async def end(self, text: str = "") -> Position:
         """Add a last piece; what is appended later begins anew. Budget: a script of 7 commands."""
-        return await self._publish("text", _json(text), body=text.encode(), extra=b"1")
+        return await self._append(text, how="e")
+
+    def writer(self, *, frame: float = 0.04, patience: float = 10.0, anew: bool = False) -> TextWriter:
+        """Write token by token: `async with ws.text(name).writer() as out: await out.write(token)`.
+
+        Budget: a script of 6 commands for each 40 ms in which something was written, 1 more where the text had a beginning.
+
+        Args:
+            frame: seconds between two pieces.
+            patience: seconds to go on trying while the store is away, before `write` and the block's end raise.
+            anew: forget what the text had before.
+        """
+
+        async def append(piece: str, length: int, how: str) -> Position:
+            return await self._append(piece, version=length, how=how)
+
+        return TextWriter(append, frame, patience, anew=anew)
+
+    async def _append(self, text: str, *, version: int | None = None, how: str = "") -> Position:
+        return await self._publish(
+            "text", _json(text), body=text.encode(), version=version, extra=how.encode()
+        )
 
 
 class Presence(_Topic):

@@ -31,7 +31,7 @@ from redis_core.cache import Cache
 from redis_core.commands import Commands
 from redis_core.locks import Lock
 from redis_core.pipeline import Pending
-from redis_core.pubsub import Presence, SharedState, SharedText, Topic
+from redis_core.pubsub import Presence, SharedState, SharedText, TextWriter, Topic
 from redis_core.queue import JobHandle, Queue
 from redis_core.transport.base import Subscription
 from redis_core.workspace import Workspace
@@ -122,7 +122,8 @@ def _discard(awaitable: Awaitable[object]) -> None:
 
 
 _FACED = (
-    Commands, Workspace, Cache, Queue, JobHandle, Lock, Topic, SharedState, SharedText, Presence, Subscription, AsyncGenerator
+    Commands, Workspace, Cache, Queue, JobHandle, Lock, Topic, SharedState, SharedText, TextWriter, Presence, Subscription,
+    AsyncGenerator,
 )  # fmt: skip
 """What has methods that wait, and so needs a face of its own."""
 

@@ -2,7 +2,7 @@
 -- KEYS  meta; body (stream of history, or the text, or the members); bus sequence; idempotency key, if there is an id
 -- ARGV  1 kind; 2 epoch if there is none yet; 3 channel; 4 what the message begins with; 5 type; 6 id or -; 7 data;
 --       8 entries kept; 9 milliseconds kept; 10 version that must be current, or -1; 11 document, piece of text or member's field;
---       12 member's data, or 1 for the end of a text
+--       12 member's data; or of a text e: it ends, a: it begins anew, ae: both
 -- Reply {1, epoch, offset} published, or published before under this id; {0, offset} another version is current
 -- Cost  HMGET HSET PEXPIRE INCR PUBLISH, and XADD PEXPIRE (events), HSET XADD PEXPIRE (state), APPEND PEXPIRE (append),
 --       HSET or HDEL HKEYS (presence); GET and SET with an id
@@ -17,8 +17,8 @@ end
 local meta = redis.call('HMGET', KEYS[1], 'e', 'o', 'f')
 local epoch, offset = meta[1], tonumber(meta[2] or '0')
 if ARGV[10] ~= '-1' and tonumber(ARGV[10]) ~= offset then return {0, offset} end
-if not epoch or meta[3] then
-  -- New, forgotten by the store, or a text that had ended: what is left of an earlier epoch must not be read as this one's.
+if not epoch or meta[3] or kind == 'append' and string.sub(ARGV[12], 1, 1) == 'a' then
+  -- New, forgotten by the store, or a text that had ended or begins anew: what is left of an earlier epoch must not be read as this one's.
   epoch, offset = ARGV[2], 0
   if kind ~= 'presence' then redis.call('DEL', KEYS[2]) end
   redis.call('DEL', KEYS[1])
@@ -28,7 +28,7 @@ if kind == 'append' then
   offset = redis.call('APPEND', KEYS[2], ARGV[11])
   before = offset - #ARGV[11]
   data = '{"from":' .. before .. ',"text":' .. data
-  if ARGV[12] == '1' then
+  if string.sub(ARGV[12], -1) == 'e' then
     -- The end has a position of its own, or nobody could tell it from the last piece.
     offset = offset + 1
     redis.call('HSET', KEYS[1], 'f', '1')

@@ -92,6 +92,20 @@ async def test_text_resumes_by_byte(client: Client) -> None:
     assert (await text.append("new")).epoch != at.epoch
 
 
+async def test_a_writer_goes_on_with_a_text_or_begins_it_anew(client: Client) -> None:
+    text = client.workspace("acme").text("answer:8")
+    await text.append("so far, ")
+    async with text.writer(frame=0) as out:
+        for token in ("Grüße", " an", " alle"):
+            await out.write(token)
+            await asyncio.sleep(0)
+    assert await heard(text, 1) == [(24, {"from": 0, "text": "so far, Grüße an alle", "done": True})]
+    await text.append("of a run that failed")
+    async with text.writer(anew=True) as out:
+        await out.write("again")
+    assert await heard(text, 1) == [(6, {"from": 0, "text": "again", "done": True})]
+
+
 async def test_presence_forgets_members_of_a_process_that_died(client: Client) -> None:
     presence = client.workspace("acme").presence("doc:9")
     await presence.join("u1", {"x": 1})
