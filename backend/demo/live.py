@@ -10,7 +10,6 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import msgspec
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,7 +20,6 @@ from demo.tasks import QUEUE, plan
 from redis_core import Client, Settings, Workspace, get_redis
 from redis_core.api.realtime import Allowed, Realtime
 from redis_core.log import get_logger
-from redis_core.queue import JobHandle
 from redis_core.session import Session, SessionData
 from redis_core.worker import Worker
 
@@ -110,12 +108,10 @@ async def answer(question: Question, workspace: OfMember) -> Response:
 
 @router.post("/plans", status_code=202)
 async def start_plan(wanted: PlanWanted, workspace: OfMember) -> Response:
-    job = await workspace.queue.enqueue(plan, wanted.budget, job_id=wanted.job)
-    background = workspace.client.service(_Background)
-    background.start(_tell(workspace, job))
-    await asyncio.sleep(0)
-    # A product has workers of its own: `raptorflow worker demo.tasks`.
-    background.start(Worker(workspace.client, [plan], queues=[QUEUE]).drain())
+    await workspace.queue.enqueue(plan, wanted.budget, job_id=wanted.job)
+    # A product has workers of its own: `raptorflow worker demo.tasks`. What the job tells is its topic's, `job:<id>`.
+    worker = Worker(workspace.client, [plan], queues=[QUEUE])
+    workspace.client.service(_Background).start(worker.drain())
     return Response(status_code=202)
 
 
@@ -127,20 +123,10 @@ async def _write(workspace: Workspace, name: str, values: dict[str, Any]) -> Non
         audience=values.get("audience") or "everybody",
         budget=values.get("budget") or 0,
     ).split(" ")
-    for word in words:
-        await text.append(f"{word} ")
-        await asyncio.sleep(_WORD_SECONDS)
-    await text.end()
-
-
-async def _tell(workspace: Workspace, job: JobHandle[Any]) -> None:
-    """Pass on to browsers what a job tells."""
-    topic = workspace.topic(f"job:{job.id}")
-    async for event in job.events():
-        await topic.publish(event)
-    status = (await job.status()).state
-    result = await job.result() if status == "done" else None
-    await topic.publish({"kind": "end", "status": status, "result": msgspec.to_builtins(result)})
+    async with text.writer() as out:
+        for word in words:
+            await out.write(f"{word} ")
+            await asyncio.sleep(_WORD_SECONDS)
 
 
 class _Background:

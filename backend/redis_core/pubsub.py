@@ -14,7 +14,7 @@ from redis_core.errors import StoreError, VersionConflict
 from redis_core.keys import check_part
 from redis_core.log import get_logger
 from redis_core.realtime.feed import Feeds, Kind, Position, Restart, Update
-from redis_core.realtime.history import Names, present, read
+from redis_core.realtime.history import BEGINNING, Names, present, read
 from redis_core.realtime.writer import TextWriter
 from redis_core.script import load_script
 
@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     from redis_core.client import Client
     from redis_core.keys import WorkspaceKeys
 
-__all__ = ["Gap", "Position", "Presence", "PresenceLease", "SharedState", "SharedText", "TextWriter", "Topic"]
+__all__ = [
+    "BEGINNING",
+    "Gap",
+    "Position",
+    "Presence",
+    "PresenceLease",
+    "SharedState",
+    "SharedText",
+    "TextWriter",
+    "Topic",
+]
 
 _PUBLISH: Final = load_script("topic_publish")
 _KEPT: Final = 1_000
@@ -59,7 +69,7 @@ class _Topic:
         """Updates with their positions, none lost or doubled; a `Gap` where history no longer covers what was missed.
 
         Args:
-            after: the last position seen; without one events begin now, the other kinds with the whole.
+            after: the last position seen; without one events begin now, the other kinds with the whole; `BEGINNING` for all that history has.
 
         Raises:
             StoreUnavailable: the store is away as it begins.

@@ -147,7 +147,7 @@ class Worker:
             for each in tasks:
                 each.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self._runner.resources.aclose()
+            await self._runner.aclose()
             for number in numbers:
                 loop.remove_signal_handler(number)
             _LOG.info("worker stopped", worker=self.name)
@@ -191,7 +191,7 @@ class Worker:
                 for station in self.stations:
                     await station.drain()
         finally:
-            await self._runner.resources.aclose()
+            await self._runner.aclose()
 
     def healthy(self) -> bool:
         """Whether every queue's store has answered lately, or need not have."""

@@ -19,6 +19,7 @@ from redis_core.queueing.job import MAX_RESULT, Envelope, Failure, Header, unpac
 from redis_core.queueing.retry import Retry
 from redis_core.queueing.shard import Acknowledgement, Claim, Shard
 from redis_core.queueing.task import Task
+from redis_core.queueing.telling import LastWords
 from redis_core.queueing.trace import continued
 
 if TYPE_CHECKING:
@@ -112,10 +113,16 @@ class Runner:
     ) -> None:
         self.tasks = {task.name: task for task in tasks}
         self.resources = Resources()
+        self.last_words = LastWords()
         self._client = client
         self._worker = worker
         self._clock = clock
         self._middleware = tuple(middleware)
+
+    async def aclose(self) -> None:
+        """Tell what is to be told, and let go of resources."""
+        await self.last_words.aclose()
+        await self.resources.aclose()
 
     async def run(self, shard: Shard, job: Job) -> Acknowledgement | None:
         """Run a job; None if nobody is to be told, because another worker has it."""
@@ -133,6 +140,11 @@ class Runner:
             self._client.meter.observe("queue_wait_seconds", waited, queue)
         started = self._clock.monotonic()
         acknowledgement = await self._outcome(shard, job, task, header, envelope)
+        if job.context is not None and (topic := job.context.topic) is not None:
+            if acknowledgement is None or job.lost:
+                topic.abandon()
+            else:
+                self.last_words.expect(claim.field, claim.run, topic)
         if acknowledgement is not None and (ended := _OUTCOMES.get(acknowledgement.kind)) is not None:
             self._client.meter.count("jobs_total", ended)
             self._client.meter.observe("job_duration_seconds", self._clock.monotonic() - started, queue)

@@ -284,6 +284,7 @@ class Station:
         loop = asyncio.get_running_loop()
         self.turns += 1
         self.finished += len(done)
+        self._runner.last_words.settled(done, turn.refused)
         self.healthy_at = self._turned = loop.time()
         self._backoff.succeeded()
         if turn.refused and not self._uncertain:

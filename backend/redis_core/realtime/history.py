@@ -14,7 +14,18 @@ if TYPE_CHECKING:
     from redis_core.client import Client
     from redis_core.keys import WorkspaceKeys
 
-__all__ = ["Kind", "Message", "Names", "Position", "Restart", "Start", "Update", "present", "read"]
+__all__ = [
+    "BEGINNING",
+    "Kind",
+    "Message",
+    "Names",
+    "Position",
+    "Restart",
+    "Start",
+    "Update",
+    "present",
+    "read",
+]
 
 Kind = Literal["events", "state", "append", "presence"]
 UpdateType = Literal["msg", "snap", "patch", "text", "pres"]
@@ -28,6 +39,10 @@ class Position(msgspec.Struct, frozen=True):
     epoch: str
     """Changes when the topic begins anew; offsets of different epochs say nothing of each other."""
     offset: int
+
+
+BEGINNING: Final = Position("0", 0)
+"""Before all that a topic's history has; the epochs that topics take have 12 characters."""
 
 
 class Update(msgspec.Struct, frozen=True):
@@ -144,7 +159,7 @@ async def read(client: Client, names: Names, after: Position | None, *, whole: b
         return Start(now, reached, True, [], reached)  # noqa: FBT003 - recovered
     # A topic that has never had an update has lost none, whatever epoch the reader has seen.
     first = entries[0].offset - 1 if entries else reached
-    return Start(now, first, not epoch.strip("-") and not first, entries, reached)
+    return Start(now, first, epoch in {"-", BEGINNING.epoch} and not first, entries, reached)
 
 
 def _text(now: str, reached: int, reply: list[Any], offset: int | None, after: Position | None) -> Start:

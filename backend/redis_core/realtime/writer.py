@@ -89,12 +89,19 @@ class TextWriter:
             if self._task is not None:
                 await self._task
         except BaseException:
-            self._stop()
+            self.abandon()
             raise
         if self._error is not None:
             raise self._error
         if self._waiting or end:
             await self._send("".join(self._waiting), end=end)
+
+    def abandon(self) -> None:
+        """Send nothing more."""
+        self._closing.set()
+        self._waiting.clear()
+        if self._task is not None:
+            self._task.cancel()
 
     async def __aenter__(self) -> Self:
         return self
@@ -140,7 +147,3 @@ class TextWriter:
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, _AGAIN_AT_MOST)
         self._anew = False
-
-    def _stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
