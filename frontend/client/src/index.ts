@@ -4,7 +4,7 @@ export { RealtimeError } from "./errors.ts";
 export type { Job, JobEvent, JobSnapshot } from "./job.ts";
 export type { Sharing } from "./link.ts";
 export { merge, type MergePatch } from "./merge.ts";
-export type { Json, Position } from "./protocol.ts";
+export { BEGINNING, type Json, type Position } from "./protocol.ts";
 export type {
   EventAt,
   EventsTopic,

@@ -1,6 +1,6 @@
 // A job of the queue as it runs: what it tells by events, and the text that it makes.
 
-import type { Json } from "./protocol.ts";
+import { BEGINNING, type Json } from "./protocol.ts";
 import type { EventsTopic, Stop, TokenStream } from "./topics.ts";
 
 /** What a job tells on its topic `job:<id>`. */
@@ -56,7 +56,7 @@ export class Job<R> {
     this.#snapshot = emptyJob();
     const gap = (): void => this.#set({ ...this.#snapshot, gap: true });
     this.#stops.push(
-      this.events.listen((event) => this.#set(tell(this.#snapshot, event)), { onGap: gap }),
+      this.events.listen((event) => this.#set(tell(this.#snapshot, event)), { after: BEGINNING, onGap: gap }),
       this.tokens.listen(({ text }) => {
         if (text !== "") this.#set({ ...this.#snapshot, text });
       }),

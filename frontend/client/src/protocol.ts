@@ -10,6 +10,9 @@ export interface Position {
   readonly offset: number;
 }
 
+/** Before all that a topic's history has: nothing is missing for who begins here, unless the history has lost its own beginning. */
+export const BEGINNING: Position = { epoch: "0", offset: 0 };
+
 /** A topic that is asked for, from a position on. Epoch "" is no position: now for events, else the whole. */
 export interface Want extends Position {
   readonly topic: string;

@@ -1,6 +1,7 @@
 // What a subscriber knows of one topic, and how each frame changes it. Pure: the heart of the protocol, and what its tests drive.
 
 import { merge } from "./merge.ts";
+import { BEGINNING } from "./protocol.ts";
 import type { Json, Kind, Members, Position, SubFrame, TopicFrame, UpdateFrame } from "./protocol.ts";
 
 /** One topic as a subscriber has it. */
@@ -53,7 +54,8 @@ export function advance(view: View, frame: TopicFrame): Step {
 
 /** A new start: `frame` is the position that the updates after it follow on. */
 function start(view: View, frame: SubFrame): Step {
-  const known = view.epoch !== "" || view.started;
+  const begins = view.epoch === BEGINNING.epoch && frame.offset === 0;
+  const known = !begins && (view.epoch !== "" || view.started);
   const goesOn = frame.epoch === view.epoch && frame.recovered;
   // A topic that nobody has published to may have no epoch yet; the first one goes on from nothing.
   const mayGoOn = frame.epoch === view.epoch || view.epoch === "";

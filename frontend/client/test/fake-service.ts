@@ -1,7 +1,7 @@
 // The service as docs/realtime-protocol.md describes it, in memory, with the faults that a test asks for.
 
 import type { Frame, Json, Kind, Session, TopicFrame, UpdateFrame, Want } from "../src/protocol.ts";
-import { keyOf } from "../src/protocol.ts";
+import { BEGINNING, keyOf } from "../src/protocol.ts";
 import { merge } from "../src/merge.ts";
 
 interface Stream {
@@ -217,6 +217,7 @@ export class FakeService {
     }
     switch (kind) {
       case "events":
+        if (want.epoch === BEGINNING.epoch && log.trimmed === 0) return [{ ...sub, offset: 0, recovered: true }, ...log.updates];
         return [{ ...sub, offset: log.trimmed, recovered: false }, { t: "gap", topic, kind }, ...log.updates];
       case "state":
         return [{ ...sub, offset: log.offset, recovered: !known }, { t: "snap", topic, offset: log.offset, data: log.value }];

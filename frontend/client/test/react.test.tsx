@@ -148,6 +148,27 @@ test("useJob shows progress, lines, text and the result", async () => {
   expect(page.textContent).toBe('[0.5,"half",1,"so far","done",42]');
 });
 
+test("useJob shows what was told before anybody looked, and tells when its beginning is lost", async () => {
+  service.publish("job:7", { kind: "progress", value: 0.5, message: "half" });
+  service.append("job:7", "so far");
+  service.publish("job:7", { kind: "end", status: "done", result: 42 });
+  function Progress() {
+    const { progress, text, ended, result, gap } = useJob("7");
+    return <p>{JSON.stringify([progress, text, ended, result, gap])}</p>;
+  }
+  await show(<Progress />);
+  await arrive();
+  expect(page.textContent).toBe('[0.5,"so far","done",42,false]');
+
+  const late = realtime.job("8");
+  service.publish("job:8", { kind: "progress", value: 0.5, message: "lost" });
+  service.publish("job:8", { kind: "progress", value: 0.9, message: "kept" });
+  service.trim("events", "job:8", 1);
+  late.listen(() => undefined);
+  await arrive();
+  expect([late.snapshot.message, late.snapshot.gap]).toEqual(["kept", true]);
+});
+
 test("TanStack Query: a document is a query's data, events fold into one, and make others be fetched again", async () => {
   const queries = new QueryClient();
   const invalidated = vi.spyOn(queries, "invalidateQueries");
