@@ -36,6 +36,7 @@ __all__ = [
     "family_of",
     "is_rate_key",
     "metrics_key",
+    "presence_key",
     "queue_key",
     "rate_key",
     "session_epoch_key",
@@ -245,6 +246,14 @@ FAMILIES: Final[tuple[Family, ...]] = (
         purpose="what each process measured: minutes of one hour, hours of one day",
     ),
     Family(
+        name="sys-presence",
+        pattern="sys:presence:<process>",
+        owner="pubsub",
+        type="string",
+        ttl="25 s, renewed every 10 s while the process shows members",
+        purpose="that a process lives: members of presence that only dead ones show are taken out",
+    ),
+    Family(
         name="sys-audit",
         pattern="sys:audit",
         owner="api",
@@ -289,7 +298,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "ws:{<workspace>}:presence:presence:<topic>",
         "pubsub",
         "hash",
-        "none; one field a member and process",
+        "a day after the last join or leave; a process shows its members again after half of it",
         "who is there, and which process says so",
     ),
     Family(
@@ -434,6 +443,11 @@ def metrics_key(scale: str, begin: int) -> str:
         begin: when the hour or day begins.
     """
     return f"sys:metrics:{check_part(scale)}:{begin:d}"
+
+
+def presence_key(process: str) -> str:
+    """The lease of a process that shows members of presence: `sys:presence:<process>`."""
+    return f"sys:presence:{check_part(process)}"
 
 
 def is_rate_key(key: str | bytes) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -12,9 +12,9 @@ import msgspec
 
 from redis_core.errors import StoreError, VersionConflict
 from redis_core.keys import check_part
-from redis_core.log import get_logger
 from redis_core.realtime.feed import Feeds, Kind, Position, Restart, Update
-from redis_core.realtime.history import BEGINNING, Names, present, read
+from redis_core.realtime.history import BEGINNING, Names, holdings, present, read
+from redis_core.realtime.lease import PresenceLease
 from redis_core.realtime.writer import TextWriter
 from redis_core.script import load_script
 
@@ -39,12 +39,9 @@ _KEPT: Final = 1_000
 """Updates that history keeps."""
 _AGE: Final = 86_400_000
 """Milliseconds after a topic's last update that its history is kept."""
-_LEASE: Final = 30
-_REFRESH: Final = 10.0
-"""Seconds between refreshes: a process that dies is seen for 20 to 30 s more."""
 _TRIES: Final = 20
-
-_LOG: Final = get_logger("redis_core.realtime")
+_JOIN_AGAIN: Final = 0.5
+"""Seconds after which a listener whose topic began anew asks again, while the store is away."""
 
 
 class Gap(msgspec.Struct, frozen=True):
@@ -75,9 +72,17 @@ class _Topic:
             StoreUnavailable: the store is away as it begins.
         """
         feed = self._client.service(Feeds).feed(self._names.workspace, self.name, self._kind)
+        began = False
         while True:
             queue: asyncio.Queue[Update | Restart] = asyncio.Queue()
-            start, seat = await feed.join(queue.put_nowait, after)
+            try:
+                start, seat = await feed.join(queue.put_nowait, after)
+            except StoreError:
+                if not began:
+                    raise
+                await asyncio.sleep(_JOIN_AGAIN)
+                continue
+            began = True
             try:
                 if after is not None and not start.recovered:
                     yield Gap(Position(start.epoch, start.offset))
@@ -212,7 +217,7 @@ class Presence(_Topic):
     _kind = "presence"
 
     async def join(self, member: str, data: object = None) -> Position:
-        """Show a member. Budget: a script of 5 commands; 1 command per process and 10 s as long as it has any."""
+        """Show a member. Budget: a script of 7 commands; 1 command per process and 10 s as long as it has any."""
         check_part(member.replace(":", "-"))
         lease = self._client.service(PresenceLease)
         await lease.hold()
@@ -221,67 +226,35 @@ class Presence(_Topic):
         return await self._join(member, encoded)
 
     async def leave(self, member: str) -> Position:
-        """Take a member out, unless another process shows it too. Budget: a script of at most 7 commands."""
+        """Take a member out, unless another process shows it too. Budget: a script of at most 8 commands."""
         lease = self._client.service(PresenceLease)
         lease.members.pop((self._names.meta, member), None)
-        shown = msgspec.json.encode({"leave": [member]})
-        return await self._publish("leave", shown, body=f"{lease.process} {member}".encode())
+        return await self._leave(lease.process, member)
 
     async def members(self) -> dict[str, Any]:
         """Who is there. Budget: 2 commands."""
         fields = await self._client.execute("HGETALL", self._names.body)
-        found = await present(self._client, cast("list[bytes]", fields))
+        found, _ = await present(self._client, cast("list[bytes]", fields))
         return {member: msgspec.json.decode(data) for member, data in found.items()}
+
+    async def reap(self, process: str) -> None:
+        """Take out what a process showed that has died; listeners hear of each member once, however many reap.
+
+        Budget: 1 command, and a script of at most 8 for each member.
+        """
+        fields = cast("list[bytes]", await self._client.execute("HKEYS", self._names.body))
+        for holder, member in holdings(fields):
+            if holder == process:
+                await self._leave(holder, member)
+
+    async def _leave(self, process: str, member: str) -> Position:
+        shown = msgspec.json.encode({"leave": [member]})
+        return await self._publish("leave", shown, body=f"{process} {member}".encode())
 
     async def _join(self, member: str, data: bytes) -> Position:
         shown = msgspec.json.encode({"join": {member: msgspec.Raw(data)}})
         field = f"{self._client.service(PresenceLease).process} {member}".encode()
         return await self._publish("join", shown, body=field, extra=data)
-
-
-class PresenceLease:
-    """Says that this process lives, for all members it shows.
-
-    Args:
-        client: the store.
-    """
-
-    def __init__(self, client: Client) -> None:
-        self.process = secrets.token_hex(8)
-        self.members: dict[tuple[str, str], Callable[[], Awaitable[Position]]] = {}
-        """What shows each member again, by its topic and name."""
-        self._client = client
-        self._task: asyncio.Task[None] | None = None
-
-    async def hold(self) -> None:
-        """Take the lease, if it is not held. Budget: 1 command, the first time."""
-        if self._task is None:
-            await self._client.set(f"sys:presence:{self.process}", "1", ex=_LEASE)
-            if self._task is None:
-                self._task = asyncio.get_running_loop().create_task(self._refresh())
-
-    async def _refresh(self) -> None:
-        while True:
-            await asyncio.sleep(_REFRESH)
-            if not self.members:
-                continue
-            try:
-                held = await self._client.execute(
-                    "SET", f"sys:presence:{self.process}", "1", "EX", _LEASE, "GET"
-                )
-                if held is None:
-                    # The store forgot us, or we slept too long: our members are shown again.
-                    for show in list(self.members.values()):
-                        await show()
-            except StoreError as error:
-                _LOG.warning("the presence lease was not refreshed", reason=str(error))
-
-    async def aclose(self) -> None:
-        """End its task; the lease ends by itself. Idempotent."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
 
 
 def merge_patch(target: Any, patch: Any) -> Any:

@@ -59,12 +59,15 @@ else
 end
 if ARGV[9] ~= '0' then
   -- The position outlives the history, so that what is gone shows as a gap and not as a new beginning.
-  if kind ~= 'presence' then redis.call('PEXPIRE', KEYS[2], ARGV[9]) end
+  redis.call('PEXPIRE', KEYS[2], ARGV[9])
   if kind ~= 'state' then redis.call('PEXPIRE', KEYS[1], ARGV[9] * 2) end
 end
 if id ~= '-' then redis.call('SET', KEYS[4], epoch .. ' ' .. offset, 'PX', ARGV[9]) end
 local sequence = redis.call('INCR', KEYS[3])
 local type = ARGV[5]
-if kind == 'presence' then type = 'pres' end
+if kind == 'presence' then
+  -- Listeners watch over the lease of who says it.
+  type, id = 'pres', string.match(ARGV[11], '^[^ ]*')
+end
 redis.call('PUBLISH', ARGV[3], ARGV[4] .. ' ' .. sequence .. ' ' .. epoch .. ' ' .. before .. ' ' .. offset .. ' ' .. type .. ' ' .. id .. ' ' .. data)
 return {1, epoch, offset}

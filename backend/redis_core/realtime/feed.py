@@ -2,17 +2,18 @@
 
 Every workspace counts its messages (the bus sequence, in the tenant's own slot). Messages travel on one of 16 channels, so a process
 subscribes once, whatever the number of tenants. A hole in a topic's offsets is healed at once; a last message that was lost shows within
-5 s, by one MGET of the sequences of the workspaces that are listened to.
+5 s, by one MGET of the sequences of the workspaces that are listened to. The same MGET tells which processes that show members have died.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from redis_core.errors import StoreError
-from redis_core.keys import BUS_CHANNELS, WorkspaceKeys, bus_channel
+from redis_core.keys import BUS_CHANNELS, WorkspaceKeys, bus_channel, presence_key
 from redis_core.log import get_logger
 from redis_core.realtime.history import Kind, Message, Names, Position, Restart, Start, Update, read
 
@@ -27,6 +28,7 @@ _CHECK: Final = 5.0
 """Seconds between looks for a last message that was lost; the longest wait of the poll."""
 _POLL: Final = 0.05
 _PAUSE: Final = 0.1
+_REAP_WITHIN: Final = 0.5
 _LOG: Final = get_logger("redis_core.realtime")
 
 
@@ -66,6 +68,9 @@ class Feed:
         self._known = False
         self._healing: asyncio.Task[None] | None = None
         self._again = False
+        self._reaping: asyncio.Task[None] | None = None
+        self.holders: set[str] = set()
+        """Of presence: the processes that show its members."""
 
     async def join(self, sink: Sink, after: Position | None) -> tuple[Start, Seat]:
         """Subscribe: what came after a position, or the whole, and then each update as it comes, none lost or doubled.
@@ -87,6 +92,7 @@ class Feed:
         except BaseException:
             seat.leave()
             raise
+        self.holders |= start.holders
         if not self._known:
             self._known, self._epoch, self._offset = True, start.epoch, start.reached
         pending, seat.pending = seat.pending or [], None
@@ -110,6 +116,8 @@ class Feed:
 
     def take(self, message: Message) -> None:
         """A message of the bus."""
+        if message.kind == "presence":
+            self.holders.add(message.update.id)
         if not self._known:
             # The first subscriber still reads where it starts; what is missing shows by the next offset.
             for seat in self._seats:
@@ -134,6 +142,7 @@ class Feed:
             while self._again and self._seats:
                 self._again = False
                 start = await read(self._feeds.client, self.names, Position(self._epoch, self._offset))
+                self.holders |= start.holders
                 if start.epoch == self._epoch and start.recovered:
                     for update in start.updates:
                         if update.offset > self._offset:
@@ -153,11 +162,30 @@ class Feed:
         for seat in list(self._seats):
             seat.put(update)
 
+    def reap(self, dead: set[str]) -> None:
+        """Take out the members that these processes showed."""
+        if self._reaping is None or self._reaping.done():
+            self._reaping = asyncio.get_running_loop().create_task(self._reap(dead))
+
+    async def _reap(self, dead: set[str]) -> None:
+        # All who listen find it at about the same time: mostly one does the work.
+        await asyncio.sleep(random.uniform(0, _REAP_WITHIN))  # noqa: S311 - jitter is no secret
+        presence = self._feeds.client.workspace(self.names.workspace).presence(self.names.topic)
+        for process in dead:
+            try:
+                await presence.reap(process)
+            except StoreError as error:
+                _LOG.warning("ghosts were not taken out", topic=self.names.topic, reason=str(error))
+                return
+            self.holders.discard(process)
+
     async def aclose(self) -> None:
         """End what it does."""
-        if self._healing is not None:
-            self._healing.cancel()
-            await asyncio.wait([self._healing])
+        tasks = [task for task in (self._healing, self._reaping) if task is not None and not task.done()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
 
 class Feeds:
@@ -281,13 +309,17 @@ class Feeds:
     async def _look(self) -> bool:
         """Compare the sequences with what was heard; whether something was missing. Budget: 1 command."""
         workspaces = sorted({workspace for workspace, _, _ in self._feeds})
+        holders = sorted(set[str]().union(*(feed.holders for feed in self._feeds.values())))
+        names = [WorkspaceKeys(name).key("bus") for name in workspaces]
         try:
-            found = await self.client.mget(*(WorkspaceKeys(name).key("bus") for name in workspaces))
+            found = await self.client.mget(*names, *map(presence_key, holders))
         except StoreError:
             self._link(live=False)
             return False
+        leases = found[len(names) :]
+        self._reap({holder for holder, lease in zip(holders, leases, strict=True) if lease is None})
         missing = False
-        for workspace, value in zip(workspaces, found, strict=True):
+        for workspace, value in zip(workspaces, found[: len(names)], strict=True):
             sequence = int(value or 0)
             if self._sequences.get(workspace) != sequence:
                 self._sequences[workspace] = sequence
@@ -297,6 +329,12 @@ class Feeds:
                         feed.heal()
         self._link(live=True)
         return missing
+
+    def _reap(self, dead: set[str]) -> None:
+        if dead:
+            for feed in list(self._feeds.values()):
+                if gone := feed.holders & dead:
+                    feed.reap(gone)
 
     def _heal_all(self) -> None:
         for feed in list(self._feeds.values()):

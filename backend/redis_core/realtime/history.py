@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import msgspec
 
-from redis_core.keys import bus_channel_of
+from redis_core.keys import bus_channel_of, presence_key
 from redis_core.script import load_script
 
 if TYPE_CHECKING:
@@ -53,6 +54,12 @@ class Update(msgspec.Struct, frozen=True):
     data: msgspec.Raw
     """JSON; of `text` and `pres` an object with the fields of their frames."""
     id: str = ""
+    """What an event was published under; of `pres` the process that says it."""
+
+    @property
+    def value(self) -> Any:
+        """The data, decoded."""
+        return msgspec.json.decode(self.data)
 
 
 class Restart(msgspec.Struct, frozen=True):
@@ -70,6 +77,8 @@ class Start(msgspec.Struct):
     updates: list[Update]
     reached: int = 0
     """The topic's position when this was read."""
+    holders: set[str] = msgspec.field(default_factory=set[str])
+    """The processes that say of members that they are there."""
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -144,9 +153,9 @@ async def read(client: Client, names: Names, after: Position | None, *, whole: b
     now, reached = reply[0].decode(), int(reply[1])
     same = now == epoch and 0 <= offset <= reached
     if names.kind == "presence":
-        members = await present(client, reply[4] or [])
-        data = msgspec.json.encode({"members": members})
-        return Start(now, reached, True, [Update(reached, "pres", msgspec.Raw(data))], reached)  # noqa: FBT003 - recovered
+        members, holders = await present(client, reply[4] or [])
+        whole_of_it = Update(reached, "pres", msgspec.Raw(msgspec.json.encode({"members": members})))
+        return Start(now, reached, True, [whole_of_it], reached, holders)  # noqa: FBT003 - recovered
     if names.kind == "append":
         return _text(now, reached, reply, offset if same else None, after)
     entries = [_entry(entry) for entry in reply[4] or []]
@@ -174,17 +183,23 @@ def _text(now: str, reached: int, reply: list[Any], offset: int | None, after: P
     return Start(now, begin, intact and (after is None or offset is not None), updates, reached)
 
 
-async def present(client: Client, fields: list[bytes]) -> dict[str, msgspec.Raw]:
-    """The members whose process lives. Budget: 1 command, if there are any."""
-    found: list[tuple[str, str, bytes]] = []
-    for field, data in zip(fields[::2], fields[1::2], strict=True):
-        holder, _, member = field.decode().partition(" ")
-        found.append((holder, member, data))
-    holders = sorted({holder for holder, _, _ in found})
+async def present(client: Client, fields: list[bytes]) -> tuple[dict[str, msgspec.Raw], set[str]]:
+    """The members whose process lives, and all processes that are named. Budget: 1 command, if there are any."""
+    found = list(zip(holdings(fields[::2]), fields[1::2], strict=True))
+    holders = sorted({holder for (holder, _), _ in found})
     if not holders:
-        return {}
-    leases = dict(zip(holders, await client.mget(*(f"sys:presence:{name}" for name in holders)), strict=True))
-    return {member: msgspec.Raw(data) for holder, member, data in found if leases[holder] is not None}
+        return {}, set()
+    leases = await client.mget(*map(presence_key, holders))
+    alive = {holder for holder, lease in zip(holders, leases, strict=True) if lease is not None}
+    members = {member: msgspec.Raw(data) for (holder, member), data in found if holder in alive}
+    return members, set(holders)
+
+
+def holdings(fields: Iterable[bytes]) -> Iterator[tuple[str, str]]:
+    """Process and member of each field of a presence hash."""
+    for field in fields:
+        holder, _, member = field.decode().partition(" ")
+        yield holder, member
 
 
 def _entry(entry: list[Any]) -> Update:
