@@ -116,6 +116,7 @@ class _Topic:
         )  # fmt: skip
         if reply[0] == 0:
             raise VersionConflict(int(reply[1]))
+        self._client.meter.count("topic_updates_total", self._kind)
         self._client.service(Feeds).wake()
         return Position(reply[1].decode(), int(reply[2]))
 

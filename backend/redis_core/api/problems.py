@@ -13,7 +13,7 @@ from msgspec import UNSET, Struct, UnsetType
 from starlette.exceptions import HTTPException
 
 from redis_core.api.documents import PROBLEM_JSON, described, json_response
-from redis_core.errors import InvalidJob, InvalidKey, Kind, Outcome, StoreError
+from redis_core.errors import InvalidJob, InvalidKey, Kind, Outcome, StoreError, VersionConflict
 from redis_core.log import get_logger
 
 if TYPE_CHECKING:
@@ -154,6 +154,7 @@ def add_problem_details(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(InvalidKey, _invalid_key)
     app.add_exception_handler(InvalidJob, _invalid_key)
+    app.add_exception_handler(VersionConflict, _version_conflict)
     app.add_exception_handler(StoreError, _store_error)
     app.add_middleware(_LastResort)
 
@@ -177,6 +178,10 @@ async def _invalid_request(_request: Request, error: Exception) -> Response:
 
 async def _invalid_key(_request: Request, error: Exception) -> Response:
     return problem_response(422, "invalid-id", str(error))
+
+
+async def _version_conflict(_request: Request, error: Exception) -> Response:
+    return problem_response(409, "version-conflict", f"The document is another version by now: {error}.")
 
 
 async def _store_error(request: Request, error: Exception) -> Response:

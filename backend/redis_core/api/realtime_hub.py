@@ -85,6 +85,8 @@ class Hub:
         """False lets a task write to each stream, whatever the server."""
         self.lagged = 0
         self.slow = 0
+        self.sent = 0
+        """Frames written to clients."""
         self._opened = 0
         self._streams: dict[str, Stream] = {}
         self._allowances: dict[str, Allowance] = {}
@@ -95,6 +97,7 @@ class Hub:
         self._feeds = client.service(Feeds)
         self._unlisten: Callable[[], None] | None = None
         self._encoded: tuple[Update | None, Frame | None] = (None, None)
+        client.meter.watch(self, Hub.totals)
 
     @property
     def live(self) -> bool:
@@ -112,6 +115,15 @@ class Hub:
             slow=self.slow,
             live=self.live,
         )
+
+    def totals(self) -> dict[str, float]:
+        """What it does and did, by the metrics' names."""
+        return {
+            "streams": len(self._streams),
+            "streams_parked": sum(stream.parked for stream in self._streams.values()),
+            "stream_lags_total": self.lagged,
+            "stream_messages_total": self.sent,
+        }
 
     # --- streams ---
 

@@ -135,6 +135,7 @@ class Stream:
 
     async def start(self, first: Frame) -> None:
         """Write the first frame, and learn from it whether this server's `send` can be stepped."""
+        self.hub.sent += 1
         sending = self._send(self.wire.message(first))
         if not inspect.iscoroutine(sending):
             await sending
@@ -382,6 +383,7 @@ class Stream:
         self._wake()
 
     def _step(self, message: Message) -> None:
+        self.hub.sent += 1
         sending = self._send(message)
         assert inspect.iscoroutine(sending)  # noqa: S101 - `start` has seen that it is
         try:
@@ -464,6 +466,7 @@ class Stream:
     async def _put(self, frames: list[Frame]) -> None:
         if not frames:
             return
+        self.hub.sent += len(frames)
         for message in self.wire.messages(frames):
             self._sending_since = self.hub.clock.monotonic()
             await self._send(message)

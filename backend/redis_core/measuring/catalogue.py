@@ -51,6 +51,9 @@ _METRICS: Final = (
     Metric("queue_wait_seconds", "histogram", "seconds", "From enqueueing to the first run, a delay included", "queue"),
     Metric("queue_depth", "gauge", "jobs", "Unfinished jobs of a queue, looked at once a minute by its workers", "queue", "max"),
     Metric("streams", "gauge", "streams", "Realtime connections that are open"),
+    Metric("streams_parked", "gauge", "streams", "Realtime connections that have not yet taken what was written last"),
+    Metric("stream_lags_total", "counter", "streams", "Times a connection fell behind and was brought up to date from history"),
+    Metric("topic_updates_total", "counter", "updates", "Updates published to topics, by kind", "kind"),
     Metric("stream_messages_total", "counter", "messages", "Messages sent to realtime connections"),
 )  # fmt: skip
 

@@ -19,6 +19,7 @@ from redis_core.errors import (
     StoreError,
     StoreOverloaded,
     StoreReadOnly,
+    VersionConflict,
 )
 
 
@@ -94,6 +95,13 @@ async def test_an_id_that_may_not_be_a_key_is_the_callers_mistake() -> None:
     response = await ask(app_that_raises(InvalidKey("a key part is empty")))
     assert is_problem(response)
     assert (response.status_code, response.json()["detail"]) == (422, "a key part is empty")
+
+
+async def test_a_document_that_another_has_changed_is_a_conflict() -> None:
+    response = await ask(app_that_raises(VersionConflict(7)))
+    assert is_problem(response)
+    assert (response.status_code, response.json()["code"]) == (409, "version-conflict")
+    assert "7" in response.json()["detail"]
 
 
 async def test_a_problem_keeps_its_code_and_headers() -> None:

@@ -29,6 +29,19 @@ async def test_a_stream_is_its_users_alone(workspace: str, user: str) -> None:
         hub.authorise(stream, claims_of(clock, workspace, user))
 
 
+async def test_streams_and_what_they_were_sent_are_measured() -> None:
+    hub, feeds, clock = scripted_hub()
+    connections = [(await opened(hub, claims_of(clock), "a"))[1] for _ in range(3)]
+    feeds.feed("acme", "a", "events").publish("hello")
+    await settle()
+    taken = hub.client.meter.take()
+    assert taken.levels["streams"] == 3
+    assert taken.levels["streams_parked"] == 0
+    assert taken.counters["stream_messages_total"] == sum(len(one.frames) for one in connections)
+    await hub.client.workspace("acme").topic("a").publish("hello")
+    assert hub.client.meter.take().counters["topic_updates_total|events"] == 1
+
+
 async def test_one_workspace_s_cap_is_not_another_s() -> None:
     hub, _, clock = scripted_hub(max_streams=2)
     first, _ = await opened(hub, claims_of(clock))
