@@ -94,6 +94,11 @@ class Client(Commands):
         return self.transport.mode
 
     @property
+    def store_mode(self) -> str:
+        """The mode of the store itself, whatever serves just now."""
+        return self.transport.mode if self._guard is None else self._guard.store.mode
+
+    @property
     def stats(self) -> TransportStats:
         """The transport's running totals."""
         return self.transport.stats

@@ -103,6 +103,7 @@ _QUEUE_FAMILIES: Final = (
     _queue_family("queue-leases", "zset", "workers that run jobs, by when their lease ends", ttl="none; one entry a worker"),
     _queue_family("queue-run", "hash", "the jobs that a worker runs", ":<worker>", "none; gone when its lease is reaped"),
     _queue_family("queue-doubts", "string", "how often a worker missed a reply, so that a turn of before does nothing", ":<worker>", "10 minutes"),
+    _queue_family("queue-taken", "string", "which record of a journal was taken in, so that it is not a second time", ":<record>", "a day longer than JOURNAL_MAX_AGE"),
     _queue_family("queue-bell", "list", "at most one token, for which idle workers wait"),
     _queue_family("queue-info", "hash", "virtual time, limits and pause of the queue"),
     _queue_family("queue-limits", "hash", "weight, limit and pause of single workspaces"),

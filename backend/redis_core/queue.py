@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 import msgspec
 
-from redis_core.errors import InvalidJob, JobCancelled, QueueFull, ResultTimeout
+from redis_core.errors import InvalidJob, JobCancelled, JournalError, QueueFull, ResultTimeout
 from redis_core.keys import check_part, queue_key
 from redis_core.queueing.context import JobContext
 from redis_core.queueing.control import QueueControl
@@ -26,6 +26,7 @@ from redis_core.queueing.job import Failure, derived_id, level_of, new_ids, pack
 from redis_core.queueing.retry import Backoff, Retry
 from redis_core.queueing.schedule import Schedule
 from redis_core.queueing.shard import EnqueueRow, Refusal
+from redis_core.queueing.spool import SPOOLED
 from redis_core.queueing.task import Call, Task, check_queue, task
 from redis_core.queueing.trace import carried
 
@@ -70,6 +71,7 @@ class Queue:
 
     def __init__(self, client: Client, keys: WorkspaceKeys, *, engine: QueueEngine | None = None) -> None:
         self._client = client
+        self._store = client.primary
         self._engine = engine or client.service(QueueEngine)
         self._workspace = keys.workspace
 
@@ -95,7 +97,7 @@ class Queue:
         queue: str | None = None,
         **kwargs: object,
     ) -> JobHandle[R]:
-        """Take a job in. Budget: 1 trip shared by all calls of one turn of the loop, 5 commands for all of them, 12 into an empty queue.
+        """Take a job in; while the store is away, into the journal, from which it follows by itself. Budget: 1 trip shared by all calls of one turn of the loop, 5 commands for all of them, 12 into an empty queue.
 
         A task whose own parameters have one of the names below takes them through `task.call(...)`.
 
@@ -117,6 +119,8 @@ class Queue:
             QueueFull: the workspace has as many unfinished jobs as it may.
             JobCancelled: a job it depends on did not succeed.
             StoreReadOnly: the store is full; nothing was taken in.
+            JournalFull, JournalBroken: the store is away, and the job could not be kept for it.
+            StoreUnavailable: the reply was lost, and the task's results are kept too briefly to ask again without doubling it.
         """
         call = task if isinstance(task, Call) else Call(task, task.encode(args, kwargs))
         if isinstance(task, Call) and (args or kwargs):
@@ -132,9 +136,12 @@ class Queue:
         row = self._row(
             call, chosen, priority, delay, unique_key or "", self._parents(shard, depends_on), meta
         )
-        refused = await self._engine.enqueue(shard, self._workspace, row, check_results=job_id is not None)
+        keep = _IDEMPOTENT if idempotency_key is not None else _kept(call)
+        refused = await self._engine.enqueue(
+            shard, self._workspace, row, check_results=job_id is not None, keep=keep
+        )
         handle = self._handle(call.task, shard, chosen, refused)
-        if self._engine.inline is not None:
+        if self._engine.inline is not None and not handle.spooled:
             await self._engine.inline([call.task])
         return handle
 
@@ -145,6 +152,7 @@ class Queue:
 
         Raises:
             QueueFull: some were refused; `accepted` tells how many were taken, the first ones.
+            JournalFull, JournalBroken: the store is away and some could not be kept; others may have been.
         """
         ids = new_ids(len(calls))
         by_shard: dict[Shard, list[EnqueueRow]] = {}
@@ -153,12 +161,19 @@ class Queue:
             shard = self._engine.shard(call.task.queue, self._workspace)
             by_shard.setdefault(shard, []).append(self._row(call, chosen, priority, delay, "", "", None))
             handles.append(self._handle(call.task, shard, chosen, None))
-        refused = 0
+        refused: list[Refusal | JournalError] = []
+        keep = min((_kept(call) for call in calls), default=0)
         for shard, rows in by_shard.items():
-            refused += len(await self._engine.enqueue_rows(shard, self._workspace, rows, check_results=False))
+            why = await self._engine.enqueue_rows(
+                shard, self._workspace, rows, check_results=False, keep=keep
+            )
+            refused += [each for each in why.values() if each != SPOOLED]
+        for each in refused:
+            if isinstance(each, JournalError):
+                raise each
         if refused:
-            raise self._full(len(calls) - refused)
-        if self._engine.inline is not None:
+            raise self._full(len(calls) - len(refused))
+        if self._engine.inline is not None and not any(handle.spooled for handle in handles):
             await self._engine.inline([call.task for call in calls])
         return handles
 
@@ -184,11 +199,11 @@ class Queue:
             most: how many are looked at.
         """
         shard = self._engine.shard(check_queue(queue), self._workspace)
-        ids = await self._client.execute(
+        ids = await self._store.execute(
             "ZREVRANGE", queue_key("job-dead", shard.name, self._workspace), 0, most - 1
         )
         found = []
-        batch = self._client.pipeline()
+        batch = self._store.pipeline()
         names = [name.decode() for name in cast("list[bytes]", ids)]
         hashes = [batch.hgetall(queue_key("job", shard.name, self._workspace, name)) for name in names]
         await batch.send()
@@ -250,9 +265,17 @@ class Queue:
     async def depth(self, queue: str) -> int:
         """How many unfinished jobs the workspace has; one that was cancelled counts until its turn comes. Budget: 1 command."""
         shard = self._engine.shard(check_queue(queue), self._workspace)
-        return int(await self._client.hget(queue_key("queue-depth", shard.name), self._workspace) or 0)
+        return int(await self._store.hget(queue_key("queue-depth", shard.name), self._workspace) or 0)
 
     # --- what handles need ---
+
+    async def arrival(self, job: JobHandle[Any]) -> None:
+        """Wait until the store has the job, if this process keeps it."""
+        await self._engine.spool.arrival(job.shard, job.field)
+
+    def spooled(self, job: JobHandle[Any]) -> bool:
+        """Whether this process keeps the job until the store is back."""
+        return self._engine.spool.waits(job.shard, job.field)
 
     def shard_of(self, job: JobHandle[Any]) -> Shard:
         """The shard that has a job.
@@ -275,7 +298,7 @@ class Queue:
     async def events(self, job: JobHandle[Any]) -> AsyncGenerator[dict[str, Any]]:
         """What a job tells, until it is over."""
         shard = self.shard_of(job)
-        async with await self._client.subscribe(shard.events(job.field), shard.done) as messages:
+        async with await self._store.subscribe(shard.events(job.field), shard.done) as messages:
             if (await shard.watch(job.field)).result is not None:
                 return
             async for message in messages:
@@ -332,14 +355,14 @@ class Queue:
             raise self._full(0)
         if refused == "dependency":
             raise JobCancelled(f"{task.name}: a job it depends on did not succeed")
-        chosen = id if refused is None or refused == "known" else refused
+        chosen = id if refused in {None, "known", SPOOLED} else str(refused)
         return JobHandle(
             self,
             chosen,
             shard.name,
             f"{self._workspace}:{chosen}",
             task.parameters.result,
-            is_new=refused is None,
+            is_new=refused in {None, SPOOLED},
         )
 
     def _full(self, accepted: int) -> QueueFull:
@@ -348,3 +371,8 @@ class Queue:
             f"workspace {self._workspace} has {most} unfinished jobs, which is QUEUE_MAX_DEPTH",
             accepted=accepted,
         )
+
+
+def _kept(call: Call[Any]) -> int:
+    """Milliseconds that a job's result is kept at least."""
+    return int(call.task.result_ttl * 1000)

@@ -102,7 +102,7 @@ class Worker:
         self._timetable = Timetable(self._engine, schedules)
         self.stations = [
             Station(
-                client,
+                self._engine,
                 shard,
                 self._runner,
                 self.name,

@@ -274,6 +274,7 @@ class JobContext:
                 )
             kept = stored.get(f"r:{child.id}".encode())
             if kept is None:
+                await self.queue.arrival(child)
                 watched = await self._shard.watch(child.field)
                 kept = watched.result
                 if kept is None and not watched.known:

@@ -46,7 +46,7 @@ class Doorbell:
         self._wanted = asyncio.Event()
         self._waiting: asyncio.Task[None] | None = None
         self._hearing: asyncio.Task[None] | None = None
-        self.by_message = client.mode == "upstash"
+        self.by_message = client.store_mode == "upstash"
         """Whether the ring is a message."""
 
     def start(self) -> None:

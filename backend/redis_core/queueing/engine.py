@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from redis_core.clock import SYSTEM_CLOCK, Clock
-from redis_core.errors import JobUnknown, StoreError
+from redis_core.errors import JobUnknown, JournalError, StoreError
 from redis_core.log import get_logger
 from redis_core.queueing.shard import EnqueueRow, Refusal, Shard
+from redis_core.queueing.spool import Spool
 
 if TYPE_CHECKING:
     from redis_core.queueing.task import Task
@@ -56,12 +57,15 @@ class QueueEngine:
 
     def __init__(self, client: Client, *, clock: Clock | None = None) -> None:
         self.client = client
+        self.store = client.primary
+        """The store alone: what memory would answer for it is no promise of a queue's."""
         self.clock: Clock = clock or SYSTEM_CLOCK
         self._stored_clock = clock
         self._shards: dict[str, Shard] = {}
         self._arriving: dict[
-            tuple[Shard, str, bool], list[tuple[EnqueueRow, asyncio.Future[Refusal | None]]]
+            tuple[Shard, str, bool], list[tuple[EnqueueRow, int, asyncio.Future[Refusal | None]]]
         ] = {}
+        self.spool = Spool(client, self.clock, self._named)
         self._watches: dict[Shard, _Watch] = {}
         self.inline: Callable[[Sequence[AnyTask]], Awaitable[None]] | None = None
         """Called with the tasks of jobs that were taken in; tests run them so, see `redis_core.testing.inline`."""
@@ -81,16 +85,18 @@ class QueueEngine:
         return self._shard(queue, zlib.crc32(workspace.encode()) % count if count > 1 else 0)
 
     def _shard(self, queue: str, number: int) -> Shard:
-        name = f"{queue}#{number}" if number else queue
+        return self._named(f"{queue}#{number}" if number else queue)
+
+    def _named(self, name: str) -> Shard:
         shard = self._shards.get(name)
         if shard is None:
-            shard = self._shards[name] = Shard(self.client, name, self._stored_clock)
+            shard = self._shards[name] = Shard(self.store, name, self._stored_clock)
         return shard
 
     # --- jobs on their way in ---
 
     def enqueue(
-        self, shard: Shard, workspace: str, row: EnqueueRow, *, check_results: bool
+        self, shard: Shard, workspace: str, row: EnqueueRow, *, check_results: bool, keep: int
     ) -> asyncio.Future[Refusal | None]:
         """Take a job in, together with all others of the workspace that this turn of the loop brings.
 
@@ -103,7 +109,7 @@ class QueueEngine:
         if arriving is None:
             arriving = self._arriving[place] = []
             loop.call_soon(self._depart, place)
-        arriving.append((row, future))
+        arriving.append((row, keep, future))
         if len(arriving) >= _AT_ONCE:
             self._depart(place)
         return future
@@ -114,31 +120,40 @@ class QueueEngine:
             self._spawn(self._send(place, arrived))
 
     async def _send(
-        self, place: tuple[Shard, str, bool], arrived: list[tuple[EnqueueRow, asyncio.Future[Refusal | None]]]
+        self,
+        place: tuple[Shard, str, bool],
+        arrived: list[tuple[EnqueueRow, int, asyncio.Future[Refusal | None]]],
     ) -> None:
         shard, workspace, check_results = place
         try:
             refused = await self.enqueue_rows(
-                shard, workspace, [row for row, _ in arrived], check_results=check_results
+                shard,
+                workspace,
+                [row for row, _, _ in arrived],
+                check_results=check_results,
+                keep=min(keep for _, keep, _ in arrived),
             )
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told to who waits
-            for _, future in arrived:
+            for _, _, future in arrived:
                 if not future.done():
                     future.set_exception(error)
             return
-        for number, (_, future) in enumerate(arrived):
-            if not future.done():
-                future.set_result(refused.get(number))
+        for number, (_, _, future) in enumerate(arrived):
+            why = refused.get(number)
+            if future.done():
+                continue
+            if isinstance(why, JournalError):
+                future.set_exception(why)
+            else:
+                future.set_result(why)
 
     async def enqueue_rows(
-        self, shard: Shard, workspace: str, rows: Sequence[EnqueueRow], *, check_results: bool
-    ) -> dict[int, Refusal]:
-        """Take many jobs in; why those that were not taken were not, by place. Budget: 1 trip for 500."""
-        refused: dict[int, Refusal] = {}
+        self, shard: Shard, workspace: str, rows: Sequence[EnqueueRow], *, check_results: bool, keep: int
+    ) -> dict[int, Refusal | JournalError]:
+        """Take many jobs in; why those that were not taken were not, by place; see `Spool.take_in`. Budget: 1 trip for 500."""
+        refused: dict[int, Refusal | JournalError] = {}
         for begin, part in _parts(rows):
-            _, why = await shard.enqueue(
-                workspace, part, most=self.client.settings.queue_max_depth, check_results=check_results
-            )
+            why = await self.spool.take_in(shard, workspace, part, check_results=check_results, keep=keep)
             refused.update((begin + place, reason) for place, reason in why.items())
         return refused
 
@@ -150,10 +165,11 @@ class QueueEngine:
         Raises:
             JobUnknown: there is no such job, or nothing is kept of how it ended.
         """
+        await self.spool.arrival(shard.name, field)
         watch = self._watches.get(shard)
         if watch is None:
             watch = self._watches[shard] = _Watch(shard)
-            watch.listening = self._spawn(watch.listen(self.client))
+            watch.listening = self._spawn(watch.listen(self.store))
         watch.waiting += 1
         try:
             await watch.tried.wait()

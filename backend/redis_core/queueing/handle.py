@@ -30,7 +30,7 @@ class JobStatus:
     """Where a job is just now."""
 
     state: str
-    """`waiting`, `delayed`, `blocked`, `running`, `done`, `failed`, `cancelled` or `unknown`."""
+    """`spooled` (in this process' journal, until the store is back), `waiting`, `delayed`, `blocked`, `running`, `done`, `failed`, `cancelled` or `unknown`."""
     progress: float | None = None
     """0 to 1, as the job told it last."""
     message: str = ""
@@ -66,6 +66,11 @@ class JobHandle(Generic[R]):
     is_new: bool = True
     """False if it was known already: its id, idempotency key or unique key was taken."""
 
+    @property
+    def spooled(self) -> bool:
+        """Whether it is in this process' journal still, because the store was away when it was enqueued."""
+        return self.queue.spooled(self)
+
     async def result(self, timeout: float | None = None) -> R:
         """What the job returned, waited for. Budget: 2 commands if it is over, 5 if it is not.
 
@@ -82,6 +87,8 @@ class JobHandle(Generic[R]):
 
     async def status(self) -> JobStatus:
         """Where it is. Budget: 1 trip, up to 7 commands and one for each worker."""
+        if self.spooled:
+            return JobStatus("spooled")
         return _status(await self.queue.shard_of(self).look(self.field))
 
     async def cancel(self, reason: str = "cancelled") -> bool:

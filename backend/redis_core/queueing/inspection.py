@@ -34,13 +34,14 @@ class QueueInspection:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._store = client.primary
         self._engine = client.service(QueueEngine)
 
     async def queues(self) -> QueueList:
         """All queues that have unfinished jobs, limits or workers. Budget: a SCAN of the key space, 6 commands a shard."""
         names: set[str] = set(self._client.settings.queue_shards)
         for family in ("queue-jobs", "queue-info"):
-            async for key in scan_iter(self._client, f"{family}:{{*"):
+            async for key in scan_iter(self._store, f"{family}:{{*"):
                 shard = key.decode().partition("{")[2].rstrip("}")
                 names.add(shard.partition("#")[0])
         return QueueList([await self.queue(name) for name in sorted(names)])
@@ -59,7 +60,7 @@ class QueueInspection:
         paused = False
         depths: dict[str, int] = {}
         for shard in self._engine.shards(check_queue(queue)):
-            batch = self._client.pipeline()
+            batch = self._store.pipeline()
             depth = batch.hgetall(queue_key("queue-depth", shard.name))
             runs = batch.hget(queue_key("queue-running", shard.name), "*")
             later = batch.zcard(queue_key("queue-later", shard.name))
@@ -92,7 +93,7 @@ class QueueInspection:
         names = set(sorted(depths, key=lambda name: -depths[name])[:_MOST_WORKSPACES])
         if workspace is not None and self._engine.shard(shard.name.partition("#")[0], workspace) is shard:
             names.add(workspace)
-        batch = self._client.pipeline()
+        batch = self._store.pipeline()
         counts = [batch.zcard(queue_key("job-dead", shard.name, name)) for name in names]
         await batch.send()
         return sum([await count for count in counts])
@@ -125,7 +126,7 @@ class QueueInspection:
             return await self._dead_page(queue, workspace, task, most)
         found: list[JobFigures] = []
         for _ in range(_MOST_STEPS):
-            reply = await self._client.execute(
+            reply = await self._store.execute(
                 "HSCAN", queue_key("queue-jobs", shard.name), cursor, "MATCH", f"{workspace}:*", "COUNT", 500
             )
             after, flat = cast("tuple[bytes, list[bytes]]", reply)
@@ -146,8 +147,8 @@ class QueueInspection:
         if not rows:
             return []
         fields = [field for field, _ in rows]
-        workers = cast("list[bytes]", await self._client.execute("ZRANGE", shard.leases, 0, -1))
-        batch = self._client.pipeline()
+        workers = cast("list[bytes]", await self._store.execute("ZRANGE", shard.leases, 0, -1))
+        batch = self._store.pipeline()
         later = batch.execute("ZMSCORE", queue_key("queue-later", shard.name), *fields)
         blocked = batch.hmget(queue_key("queue-blocked", shard.name), *fields)
         running = [batch.hkeys(queue_key("queue-run", shard.name, worker.decode())) for worker in workers]
@@ -200,7 +201,7 @@ class QueueInspection:
         shard = self._engine.shard(check_queue(queue), workspace)
         handle = self._client.workspace(workspace).queue.job(queue, check_part(id))
         status = await handle.status()
-        batch = self._client.pipeline()
+        batch = self._store.pipeline()
         payload = batch.hget(queue_key("queue-jobs", shard.name), handle.field)
         buried = batch.hmget(queue_key("job", shard.name, workspace, id), "p", "d")
         await batch.send()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from redis_core.errors import CodecError, InvalidJob, JobCancelled, LeaseLost, RateLimited
+from redis_core.errors import CodecError, InvalidJob, JobCancelled, LeaseLost, RateLimited, StoreUnavailable
 from redis_core.log import get_logger
 from redis_core.queueing.context import JobContext, Suspend
 from redis_core.queueing.depends import Resources
@@ -21,6 +21,7 @@ from redis_core.queueing.shard import Acknowledgement, Claim, Shard
 from redis_core.queueing.task import Task
 from redis_core.queueing.telling import LastWords
 from redis_core.queueing.trace import continued
+from redis_core.resilience.outage import State
 
 if TYPE_CHECKING:
     from redis_core.client import Client
@@ -38,6 +39,8 @@ _UNKNOWN_TASK_AGAIN: Final = 5_000
 _UNKNOWN_TASK_RUNS: Final = 50
 _OUTCOMES: Final = {"d": "done", "x": "failed", "r": "retried", "c": "cancelled"}
 """What the metrics call the ends of runs."""
+_AFTER_OUTAGE: Final = 1_000
+"""Milliseconds after the store is back that a job is begun anew which needed it."""
 _STACK: Final = 4_000
 """Characters of a traceback that are kept, its last ones."""
 _LOG: Final = get_logger("redis_core.queue")
@@ -283,6 +286,9 @@ class Runner:
             return Acknowledgement(
                 claim.field, claim.run, "l", 1, header.unique, max(1, round(error.retry_after * 1000)), b""
             )
+        if isinstance(error, StoreUnavailable) and self._client.outage.state is not State.HEALTHY:
+            # What it needed was away: it is begun anew when it is back, and has not failed.
+            return Acknowledgement(claim.field, claim.run, "l", 1, header.unique, _AFTER_OUTAGE, b"")
         failures = claim.failures + 1
         asked = error if isinstance(error, Retry) else None
         hopeless = isinstance(error, InvalidJob | PastDeadline)

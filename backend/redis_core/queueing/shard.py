@@ -154,7 +154,14 @@ class Shard:
         return await self._client.run(queue_script(name), self._keys, args)
 
     async def enqueue(
-        self, workspace: str, rows: Sequence[EnqueueRow], *, most: int, check_results: bool = False
+        self,
+        workspace: str,
+        rows: Sequence[EnqueueRow],
+        *,
+        most: int,
+        check_results: bool = False,
+        names: Sequence[str] = (),
+        remember: int = 0,
     ) -> tuple[int, dict[int, Refusal]]:
         """Take jobs in; how many were, and for each that was not its place and why.
 
@@ -163,11 +170,20 @@ class Shard:
             rows: at most 500.
             most: unfinished jobs that the workspace may have.
             check_results: whether a job that is over counts as known.
+            names: of the journal's records that the rows are of: one of a name that was taken in before is known.
+            remember: milliseconds for which such a name is remembered.
         """
-        words: list[Argument] = [word for row in rows for word in row]
+        words: list[Argument] = (
+            [word for row, name in zip(rows, names, strict=True) for word in (*row, name)]
+            if names
+            else [word for row in rows for word in row]
+        )
         now = self._now if any(row.delay for row in rows) else "-"
         reply = cast(
-            "list[Any]", await self._run("enqueue", now, workspace, most, int(check_results), *words)
+            "list[Any]",
+            await self._run(
+                "enqueue", now, workspace, most, remember if names else int(check_results), *words
+            ),
         )
         refused: dict[int, Refusal] = {}
         for place, why in zip(reply[1::2], reply[2::2], strict=True):

@@ -14,7 +14,7 @@ from redis_core.queueing.shard import Acknowledgement, Shard, Turn
 from redis_core.transport.backoff import Backoff
 
 if TYPE_CHECKING:
-    from redis_core.client import Client
+    from redis_core.queueing.engine import QueueEngine
 
 __all__ = ["Places", "Station"]
 
@@ -29,6 +29,10 @@ _TURN_EVERY: Final = 600.0
 _LOG: Final = get_logger("redis_core.queue")
 
 
+_OF_THE_LEASE: Final = 0.9
+"""Part of the lease after which jobs are stopped if it could not be renewed: what is left is for them to end."""
+_ENDS: Final = frozenset("dcx")
+"""Kinds of acknowledgements after which a job is over."""
 _MOST_BYTES: Final = 512 * 1024
 """Bytes of results that one turn tells, beside its first: Upstash takes requests of 1 MB."""
 
@@ -64,7 +68,7 @@ class Station:
     """Runs the jobs of one shard.
 
     Args:
-        client: the store.
+        engine: what this process has of all queues.
         shard: which.
         runner: what runs a job.
         worker: the worker's name.
@@ -75,7 +79,7 @@ class Station:
 
     def __init__(
         self,
-        client: Client,
+        engine: QueueEngine,
         shard: Shard,
         runner: Runner,
         worker: str,
@@ -92,7 +96,8 @@ class Station:
         self.finished = 0
         self.healthy_at = 0.0
         """When the store last answered, by the loop's clock."""
-        self._client = client
+        self._store = engine.store
+        self._spool = engine.spool
         self._runner = runner
         self._worker = worker
         self._places = places
@@ -100,7 +105,9 @@ class Station:
         self._most_deaths = most_deaths
         self._done: list[Acknowledgement] = []
         self._stirred = asyncio.Event()
-        self._bell = Doorbell(client, shard, self._rung, self._cancel)
+        self._bell = Doorbell(engine.store, shard, self._rung, self._cancel)
+        self._spooled: set[tuple[bytes, int]] = set()
+        """Ends of runs that are in the journal too."""
         self._uncertain = False
         self._doubts = 0
         self._look = False
@@ -225,7 +232,7 @@ class Station:
             # It has no jobs, so its lease need not be watched by others: a turn, for only a turn knows when it comes too late.
             self._farewell = True
             return True
-        return bool(await self._client.exists(self.shard.ring, self.shard.leases))
+        return bool(await self._store.exists(self.shard.ring, self.shard.leases))
 
     # --- a turn ---
 
@@ -287,11 +294,11 @@ class Station:
         self._runner.last_words.settled(done, turn.refused)
         self.healthy_at = self._turned = loop.time()
         self._backoff.succeeded()
-        if turn.refused and not self._uncertain:
-            _LOG.warning(
-                "acknowledgements refused: others have the jobs",
-                jobs=[field.decode() for field in turn.refused],
-            )
+        spooled = {field for field, _ in self._spooled}
+        late = [field.decode() for field in turn.refused if field not in spooled]
+        if late and not self._uncertain:
+            _LOG.warning("acknowledgements refused: others have the jobs", jobs=late)
+        self._spooled.clear()
         if turn.lost:
             _LOG.error(
                 "the lease had ended: others have this worker's jobs", queue=self.shard.name, jobs=len(owned)
@@ -338,7 +345,34 @@ class Station:
             "the store does not answer", queue=self.shard.name, error=str(error), again_in=round(delay, 2)
         )
         self._look = True
-        await asyncio.sleep(delay)
+        await self._spool_ends()
+        await asyncio.sleep(min(delay, self._fence()))
+        self._fence()
+
+    async def _spool_ends(self) -> None:
+        """Keep how jobs ended during an outage, should this worker not live to tell."""
+        if self._store.outage.available:
+            return
+        for done in self._done:
+            name = done.field, done.run
+            if done.kind in _ENDS and name not in self._spooled:
+                self._spooled.add(name)
+                await self._spool.keep_end(self.shard.name, self._worker, done)
+
+    def _fence(self) -> float:
+        """Stop the jobs before the lease ends, for others may have them then; seconds until that is to be done."""
+        left = self._heartbeat + self._lease * _OF_THE_LEASE - asyncio.get_running_loop().time()
+        running = [job for job in self.jobs.values() if not job.ended]
+        if left > 0 or not running:
+            return max(left, 0.0) if running else self._lease
+        _LOG.error(
+            "the store was away for a lease: jobs are stopped, and handed back when it is here",
+            queue=self.shard.name,
+            jobs=len(running),
+        )
+        for job in running:
+            job.hand_back()
+        return self._lease
 
     async def _leave(self) -> None:
         """Tell that this worker stops; what it had and has not acknowledged goes back."""

@@ -61,7 +61,9 @@ class Timetable:
         times, over = firings.due(last, now, _ON_TIME)
         if times:
             rows = [self._row(schedule, at, now) for at in times]
-            await self._engine.enqueue_rows(shard, schedule.workspace, rows, check_results=True)
+            await self._engine.enqueue_rows(
+                shard, schedule.workspace, rows, check_results=True, keep=_REMEMBERED
+            )
         if over is not None:
             await shard.fired(name, over, now)
         return max(firings.next(now) / 1000 - self._clock.now(), 0.001)
