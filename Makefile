@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 # Extra arguments: `make test PYTEST_ARGS="-k embedded"`, `make bench BENCH_ARGS=--quick`.
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+# Storms that `make chaos` runs, a minute each: `make chaos SEEDS=3`.
+SEEDS ?= 20
 # Tests wait for servers more than they compute, so that two at a time pay even on one core.
 TEST_PROCESSES ?= 2
 
@@ -19,7 +21,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 # Servers that the tests look for on the PATH may be those of the environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup test-setup frontend run test pytest lint fmt lock bench clean
+.PHONY: help setup test-setup frontend run test pytest chaos lint fmt lock bench clean
 
 help: ## list the targets
 	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +56,9 @@ test: test-setup ## check everything: linters, types, floors, tests
 pytest: setup ## run the tests alone
 	echo "Running the tests ..."
 	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) $(PYTEST_ARGS)
+
+chaos: setup ## break links and kill processes for a minute a seed; nothing acknowledged may be lost or doubled
+	$(BIN)/python backend/tests/chaos/storm.py $(SEEDS)
 
 lint: setup ## run ruff, mypy, pyright and import-linter
 	sh scripts/lint.sh
