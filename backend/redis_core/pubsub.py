@@ -15,12 +15,13 @@ from redis_core.keys import check_part
 from redis_core.realtime.feed import Feeds, Kind, Position, Restart, Update
 from redis_core.realtime.history import BEGINNING, Names, holdings, present, read
 from redis_core.realtime.lease import PresenceLease
+from redis_core.realtime.publisher import Publisher
 from redis_core.realtime.writer import TextWriter
-from redis_core.script import load_script
 
 if TYPE_CHECKING:
     from redis_core.client import Client
     from redis_core.keys import WorkspaceKeys
+    from redis_core.transport.base import Argument
 
 __all__ = [
     "BEGINNING",
@@ -34,7 +35,6 @@ __all__ = [
     "Topic",
 ]
 
-_PUBLISH: Final = load_script("topic_publish")
 _KEPT: Final = 1_000
 """Updates that history keeps."""
 _AGE: Final = 86_400_000
@@ -56,7 +56,7 @@ class _Topic:
     _kind: Kind
 
     def __init__(self, client: Client, keys: WorkspaceKeys, topic: str) -> None:
-        self._client = client
+        self._client = client.primary
         self._names = Names(keys, topic, self._kind)
         self.name = topic
 
@@ -100,25 +100,20 @@ class _Topic:
         self, type: str, data: bytes, *, id: str = "", version: int | None = None, body: bytes = b"", extra: bytes = b""
     ) -> Position:  # fmt: skip
         names = self._names
-        keys = [names.meta, names.body, names.bus]
-        if id:
-            keys.append(names.once(check_part(id)))
-        reply = cast(
-            "list[Any]",
-            await self._client.run(
-                _PUBLISH,
-                keys,
-                (
-                    self._kind, secrets.token_hex(6), names.channel, f"{names.workspace} {self._kind} {self.name}",
-                    type, id or "-", data, _KEPT, _AGE, -1 if version is None else version, body, extra,
-                ),
-            ),
-        )  # fmt: skip
-        if reply[0] == 0:
-            raise VersionConflict(int(reply[1]))
-        self._client.meter.count("topic_updates_total", self._kind)
-        self._client.service(Feeds).wake()
-        return Position(reply[1].decode(), int(reply[2]))
+
+        def publishing(id: str) -> tuple[list[str], tuple[Argument, ...]]:
+            keys = [names.meta, names.body, names.bus]
+            if id:
+                keys.append(names.once(check_part(id)))
+            return keys, (
+                self._kind, secrets.token_hex(6), names.channel, f"{names.workspace} {self._kind} {self.name}",
+                type, id or "-", data, _KEPT, _AGE, -1 if version is None else version, body, extra,
+            )  # fmt: skip
+
+        # Who is present, and what a version is asked of, is of this moment alone.
+        keep = version is None and self._kind != "presence"
+        order = f"topic {names.workspace} {self._kind} {self.name}"
+        return await self._client.service(Publisher).publish(order, publishing, id, keep=keep)
 
 
 class Topic(_Topic):
@@ -132,6 +127,13 @@ class Topic(_Topic):
         Args:
             event: what msgspec can write as JSON.
             id: idempotency key: the same again within a day publishes nothing.
+
+        Returns:
+            where it stands; of an empty epoch while the store is away: it is kept, and follows when the store is back.
+
+        Raises:
+            StoreUnavailable: the reply was lost, and there is no id by which it could be sent again.
+            JournalFull, JournalBroken: the store is away, and the event could not be kept.
         """
         return await self._publish("msg", _json(event), id=id)
 

@@ -96,7 +96,7 @@ class Station:
         self.finished = 0
         self.healthy_at = 0.0
         """When the store last answered, by the loop's clock."""
-        self._store = engine.store
+        self._client = engine.store
         self._spool = engine.spool
         self._runner = runner
         self._worker = worker
@@ -232,7 +232,7 @@ class Station:
             # It has no jobs, so its lease need not be watched by others: a turn, for only a turn knows when it comes too late.
             self._farewell = True
             return True
-        return bool(await self._store.exists(self.shard.ring, self.shard.leases))
+        return bool(await self._client.exists(self.shard.ring, self.shard.leases))
 
     # --- a turn ---
 
@@ -351,7 +351,7 @@ class Station:
 
     async def _spool_ends(self) -> None:
         """Keep how jobs ended during an outage, should this worker not live to tell."""
-        if self._store.outage.available:
+        if self._client.outage.available:
             return
         for done in self._done:
             name = done.field, done.run

@@ -196,7 +196,8 @@ class Feeds:
     """
 
     def __init__(self, client: Client) -> None:
-        self.client = client
+        # Never memory: what it does not have is no news of a topic.
+        self.client = client.primary
         self.live = True
         """Whether the store answered when it was last asked."""
         self._feeds: dict[tuple[str, str, Kind], Feed] = {}
