@@ -8,7 +8,20 @@ from typing import Annotated, NoReturn
 import typer
 
 import redis_core
-from redis_core.cli import cache, doctor, health, limits, metrics, mock, queue, serve, sessions, stats, token
+from redis_core.cli import (
+    cache,
+    doctor,
+    drill,
+    health,
+    limits,
+    metrics,
+    mock,
+    queue,
+    serve,
+    sessions,
+    stats,
+    token,
+)
 from redis_core.cli import env as env_command
 from redis_core.cli import types as types_command
 from redis_core.cli import worker as worker_command
@@ -37,6 +50,7 @@ app.command()(metrics.metrics)
 app.command()(stats.stats)
 app.command()(token.token)
 app.add_typer(cache.cache)
+app.add_typer(drill.drill)
 app.add_typer(limits.limits)
 app.add_typer(queue.queue)
 app.add_typer(sessions.sessions)

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated
 
-import msgspec
 import typer
 
 from redis_core.api.mock import MockMode
 from redis_core.cli.output import console, fields, print_json
-from redis_core.config import load_settings
-from redis_core.errors import RedisCoreError
+from redis_core.cli.running import RunningService, TokenOption, UrlOption
 
 __all__ = ["mock"]
-
-_TIMEOUT: Final = 5.0
 
 
 class Switch(StrEnum):
@@ -28,23 +22,18 @@ class Switch(StrEnum):
     STATUS = "status"
 
 
-class ServiceUnreachable(RedisCoreError):
-    """The running service did not do what was asked."""
-
-
 def mock(
     switch: Annotated[Switch, typer.Argument(help="Serve from memory, from the store again, or tell.")],
-    url: Annotated[
-        str, typer.Option("--url", help="The service; http://127.0.0.1:RAPTORFLOW_PORT unless given.")
-    ] = "",
-    token: Annotated[
-        str,
-        typer.Option("--token", envvar="ADMIN_TOKEN", help="An admin token, where the service asks for one."),
-    ] = "",
+    url: UrlOption = "",
+    token: TokenOption = "",
     json: Annotated[bool, typer.Option("--json", help="Print the document of /api/v1/admin/mock.")] = False,
 ) -> None:
     """Switch mock mode of a running service. Editing MOCK_REDIS in backend/.env.production does the same: it is watched."""
-    found = _ask(url or f"http://127.0.0.1:{load_settings().raptorflow_port}", switch, token)
+    service = RunningService(url, token)
+    if switch is Switch.STATUS:
+        found = service.ask("GET", "/admin/mock", MockMode)
+    else:
+        found = service.ask("PUT", f"/admin/mock?on={'true' if switch is Switch.ON else 'false'}", MockMode)
     if json:
         print_json(found)
         return
@@ -56,23 +45,3 @@ def mock(
     if found.outage.quarantined:
         table.add_row("quarantined", str(found.outage.quarantined))
     console.print(table)
-
-
-def _ask(base: str, switch: Switch, token: str) -> MockMode:
-    if not base.startswith(("http://", "https://")):
-        raise typer.BadParameter("give a URL that begins with http:// or https://", param_hint="--url")
-    query = "" if switch is Switch.STATUS else f"?on={'true' if switch is Switch.ON else 'false'}"
-    request = urllib.request.Request(  # noqa: S310 - the scheme was looked at
-        f"{base.rstrip('/')}/api/v1/admin/mock{query}",
-        method="PUT" if query else "GET",
-        headers={"Authorization": f"Bearer {token}"} if token else {},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:  # noqa: S310 - as above
-            return msgspec.json.decode(response.read(), type=MockMode)
-    except urllib.error.HTTPError as error:
-        with error:
-            said = error.read().decode("utf-8", "replace")
-        raise ServiceUnreachable(f"the service at {base} refused: {error.code} {said}") from None
-    except (OSError, msgspec.DecodeError) as error:
-        raise ServiceUnreachable(f"no service answers at {base}: {error}") from None
