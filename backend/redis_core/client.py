@@ -78,6 +78,8 @@ class Client(Commands):
         """The watch over secrets that are kept elsewhere; None if the settings name none."""
         self._primary: Client | None = None
         self._guard = cast("Guarded | None", getattr(transport, "guard", None))
+        if self._guard is not None:
+            self._guard.outage.orphaned = self._attend
 
     @property
     def settings(self) -> Settings:
@@ -159,6 +161,13 @@ class Client(Commands):
                 self._workspaces.clear()
             self._workspaces[workspace] = handle
         return handle
+
+    def _attend(self) -> None:
+        """Make the services that carry out what processes that are gone have kept."""
+        from redis_core.workspace import KEEPERS  # noqa: PLC0415 - as above
+
+        for kind in KEEPERS:
+            self.service(kind)
 
     def delete(self, *keys: Key) -> Awaitable[int]:
         """Remove keys; how many there were.

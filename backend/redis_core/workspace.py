@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from redis_core.cache import Cache
 from redis_core.keys import WorkspaceKeys
 from redis_core.locks import Lock, LockEngine, Scope
 from redis_core.pubsub import Presence, SharedState, SharedText, Topic
 from redis_core.queue import Queue
+from redis_core.queueing.engine import QueueEngine
+from redis_core.realtime.publisher import Publisher
 
 if TYPE_CHECKING:
-    from redis_core.client import Client
+    from redis_core.client import Client, Service
 
-__all__ = ["Workspace"]
+__all__ = ["KEEPERS", "Workspace"]
+
+
+KEEPERS: Final[tuple[Callable[[Client], Service], ...]] = (Publisher, QueueEngine)
+"""The services that carry out what was kept in an outage, for a process that has not used them itself."""
 
 
 class Workspace:

@@ -327,6 +327,11 @@ class Journal:
         """Whether records of this order key wait or are being appended: a new write to it belongs behind them."""
         return order in self._orders or order in self._arriving
 
+    @property
+    def kinds(self) -> Collection[str]:
+        """The kinds of the records that wait."""
+        return self._kinds.keys()
+
     def __len__(self) -> int:
         """Records that wait."""
         return self._kinds.total()

@@ -80,10 +80,16 @@ class OutageFigures:
     """How often the store came back without its data."""
 
 
+def _nothing() -> None:
+    pass
+
+
 class Outage:
     """The store is always there, and nothing is kept for later."""
 
     state: State = State.HEALTHY
+    orphaned: Callable[[], None] = staticmethod(_nothing)
+    """Called when records wait that nobody here carries out: of a process that is gone, and used what this one has not used."""
 
     @property
     def available(self) -> bool:
@@ -154,10 +160,6 @@ class Outage:
 
     async def aclose(self) -> None:
         """Stop watching and let go of the journal. Idempotent."""
-
-
-def _nothing() -> None:
-    pass
 
 
 NO_OUTAGE = Outage()

@@ -259,7 +259,12 @@ class Watchman(Outage):
             self._links = links
             await self._look()
         if self.state is State.HEALTHY and not self._read_only:
+            self._attend()
             await self._replays.drain(self._replays.all)
+
+    def _attend(self) -> None:
+        if not set(self._journal.kinds) <= set(self._replays.all):
+            self.orphaned()
 
     async def _start_journal(self) -> None:
         try:
@@ -277,6 +282,7 @@ class Watchman(Outage):
 
     async def _recover(self) -> None:
         """Let others go first or last, carry out what must be first, open, and carry out the rest."""
+        self._attend()
         if not self._open:
             await self._nap(self._monitor.settle())
             while self.state is State.RECOVERING and not await self._replays.drain(self._replays.first):

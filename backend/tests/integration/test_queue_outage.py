@@ -351,3 +351,45 @@ async def test_a_job_that_needs_the_store_is_begun_anew_and_has_not_failed(clien
     assert await job.result(20) == 2
     worker.stop()
     await working
+
+
+async def test_a_process_that_never_used_a_queue_carries_out_what_another_left(
+    client: Client, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    async with await connect(settings_for(proxy.url, tmp_path)) as dying:
+        await gone(dying)
+        job = await dying.workspace("acme").queue.enqueue(note, 1)
+        await dying.workspace("acme").topic("t").publish({"n": 1})
+    async with await connect(settings_for(proxy.url, tmp_path)) as heir:
+        await heir.ping()
+        async with asyncio.timeout(30):
+            while await waiting(client) != [job.id]:
+                await asyncio.sleep(0.02)
+        await until(lambda: not heir.outage.figures.waiting)
+    assert await client.xlen(client.workspace("acme").keys.key("topic", "events", "t")) == 1
+
+
+async def test_two_processes_that_adopt_at_once_take_each_job_in_once(
+    client: Client, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    jobs = []
+    for number in range(3):
+        async with await connect(settings_for(proxy.url, tmp_path)) as dying:
+            await gone(dying)
+            # Their results are kept nowhere, so that only the records' names tell that they were taken in.
+            jobs += await dying.workspace("acme").queue.enqueue_many(
+                [forgotten.call(100 * number + each) for each in range(100)]
+            )
+    heirs = await asyncio.gather(*(connect(settings_for(proxy.url, tmp_path)) for _ in range(2)))
+    worker = Worker(client, [forgotten])
+    working = asyncio.ensure_future(worker.run())
+    for heir in heirs:
+        heir.workspace("acme").queue  # noqa: B018 - who carries out jobs that were kept
+    async with asyncio.timeout(30):
+        while len(RUNS) < len(jobs) or any(heir.outage.figures.waiting for heir in heirs):
+            await asyncio.sleep(0.02)
+    for heir in heirs:
+        await heir.aclose()
+    worker.stop()
+    await working
+    assert sorted(RUNS) == list(range(300))

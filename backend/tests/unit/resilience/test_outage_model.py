@@ -127,6 +127,10 @@ class ListJournal:
         self.aside += [record for record in self.records if record.id in ids]
         return await self.done(ids)
 
+    @property
+    def kinds(self) -> Collection[str]:
+        return {record.kind for record in self.records}
+
     def waiting(self, order: str) -> bool:
         return any(record.order == order for record in self.records)
 
