@@ -10,11 +10,14 @@ from typing import Final, Literal
 from redis_core import Workspace
 from redis_core.cache import TTL, CacheEntry, CacheRegion
 from redis_core.clock import SYSTEM_CLOCK, Clock
+from redis_core.errors import StoreUnavailable
+from redis_core.log import get_logger
 
 Channel = Literal["email", "search", "social", "video"]
 
 NEWEST: Final = 20
 """How many campaigns the list of the newest keeps."""
+_log: Final = get_logger("demo")
 KEPT_SECONDS: Final = 86_400
 """The demo's data goes after a day without use."""
 
@@ -92,10 +95,13 @@ class Campaigns:
         return None if entry.value is None else entry
 
     async def count_view(self, campaign_id: str) -> None:
-        """Count a view. Budget: 2 commands, 1 trip."""
-        async with self._redis.pipeline() as batch:
-            batch.hincrby(self._views(), campaign_id)
-            batch.expire(self._views(), 2 * KEPT_SECONDS)
+        """Count a view, unless the store is away: nobody is kept from seeing a campaign for that. Budget: 2 commands, 1 trip."""
+        try:
+            async with self._redis.pipeline() as batch:
+                batch.hincrby(self._views(), campaign_id)
+                batch.expire(self._views(), 2 * KEPT_SECONDS)
+        except StoreUnavailable as error:
+            _log.info("a view was not counted, or perhaps it was", campaign=campaign_id, reason=str(error))
 
     async def newest(self) -> list[Campaign]:
         """The newest campaigns, newest first. Budget: 1 command and 1 for each campaign, 2 trips."""

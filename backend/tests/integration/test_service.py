@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Annotated
 
 import aiohttp
@@ -78,6 +79,33 @@ async def test_when_the_store_dies_health_fails_and_live_passes_and_all_is_well_
             async with asyncio.timeout(20):
                 while await status("detail") != 200:
                     await asyncio.sleep(0.05)
+
+
+async def test_a_service_that_goes_on_without_its_store_says_so_and_stays_in_service(tmp_path: Path) -> None:
+    with ServerProcess(valkey_binary()) as server:
+        settings = load_settings(redis_url=server.url, journal_path=tmp_path / "journal")
+        async with await connect(settings) as client, served(create_app(settings, client=client)) as http:
+
+            async def health(probe: str) -> tuple[int, str, str, bool]:
+                async with http.get("/api/v1/health/redis", params={"probe": probe}) as response:
+                    document = await response.json(content_type="application/health+json")
+                    return response.status, document["status"], document["mode"], document["degraded"]
+
+            await client.set("k", "v")
+            assert await health("detail") == (200, "pass", "tcp", False)
+            server.kill()
+            await client.get("k")
+            # Memory answers the service's own reads; the probe asks the store, and is not taken in by it.
+            assert client.mode == "degraded"
+            assert await client.set("k", "memory's")
+            for probe in ("ready", "detail"):
+                assert await health(probe) == (200, "warn", "degraded", True)
+            assert (await health("live"))[:2] == (200, "pass")
+            server.start()
+            async with asyncio.timeout(30):
+                while await health("detail") != (200, "pass", "tcp", False):
+                    await asyncio.sleep(0.05)
+            assert await client.get("k") is None
 
 
 async def test_a_store_that_hangs_fails_health_within_its_budget() -> None:
