@@ -341,9 +341,9 @@ class Station:
 
     async def _away(self, error: StoreError) -> None:
         delay = self._backoff.failed()
-        _LOG.warning(
-            "the store does not answer", queue=self.shard.name, error=str(error), again_in=round(delay, 2)
-        )
+        # Once for each time it is away: what comes after that is the same news.
+        tell = _LOG.debug if delay else _LOG.warning
+        tell("the store does not answer", queue=self.shard.name, error=str(error), again_in=round(delay, 2))
         self._look = True
         await self._spool_ends()
         await asyncio.sleep(min(delay, self._fence()))
