@@ -19,6 +19,7 @@ from logging import DEBUG
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from redis_core.caching.engine import CacheEngine
+from redis_core.caching.invalidations import Invalidation
 from redis_core.caching.load import BatchLoader, Loader, Loads
 from redis_core.caching.region import TTL, CacheEntry, CacheRegion, Fresh
 from redis_core.caching.store import Stored
@@ -191,7 +192,8 @@ class Cache:
         Raises:
             CodecError: the value cannot be stored.
             ConfigError: the TTL is not above 0.
-            StoreError: the store did not take it.
+            StoreError: the store did not take it. While it is away memory keeps the value, and the store forgets the one it has.
+            JournalError: it is away, and the journal is full or broken.
         """
         self._engine.listen()
         tiers, engine = self._tiers, self._engine
@@ -202,47 +204,59 @@ class Cache:
         stored = Stored(tiers.new_envelope(region, seconds, engine.clock.now(), 0), payload)
         place = tiers.place(region, key)
         fence = engine.fence(place)
-        write = tiers.store.write(region, key, tags, stored.envelope, payload)
-        await self._change(partial(engine.changed, tiers.workspace, region.name, (key,)), write)
+        write = partial(tiers.store.write, region, key, tags, stored.envelope, payload)
+        await self._change(Invalidation(tiers.workspace, region.name, (key,)), write)
         if engine.fence(place) == fence + 2:
             tiers.keep(region, tiers.entry(region, key, value, stored, tags))
 
     async def delete(self, region: CacheRegion[Any] | str, key: str) -> None:
-        """Remove a value everywhere; a load under way will not bring the old one back. Budget: 2 commands, 1 trip."""
+        """Remove a value everywhere; a load under way will not bring the old one back. Budget: 2 commands, 1 trip.
+
+        While the store is away this holds here at once, and elsewhere when it is back.
+
+        Raises:
+            StoreError: the store did not do it.
+            JournalError: it is away, and the journal is full or broken: it is not promised.
+        """
         await self.delete_many(region, [key])
 
     async def delete_many(self, region: CacheRegion[Any] | str, keys: Sequence[str]) -> None:
         """As `delete`, for several keys. Budget: 2 commands, 1 trip, whatever their number."""
         if keys:
             name = _name(region)
-            forget = partial(self._engine.changed, self._tiers.workspace, name, tuple(keys))
-            await self._change(forget, self._tiers.store.delete(name, keys))
+            work = partial(self._tiers.store.delete, name, keys)
+            await self._change(Invalidation(self._tiers.workspace, name, tuple(keys)), work)
 
     async def flush(self, region: CacheRegion[Any] | str | None = None) -> None:
         """Make every value of a region, or of the workspace, a miss, however many. Budget: 2 commands, 1 trip."""
         name = "" if region is None else _name(region)
-        forget = partial(self._engine.flushed, self._tiers.workspace, name)
-        await self._change(forget, self._tiers.store.flush(name))
+        await self._change(Invalidation(self._tiers.workspace, name), partial(self._tiers.store.flush, name))
 
     async def flush_tag(self, tag: str) -> None:
         """Make every value that carries a tag a miss, however many. Budget: 2 commands, 1 trip."""
-        forget = partial(self._engine.flushed, self._tiers.workspace, tag=tag)
-        await self._change(forget, self._tiers.store.flush_tag(tag))
+        work = partial(self._tiers.store.flush_tag, tag)
+        await self._change(Invalidation(self._tiers.workspace, tag=tag), work)
 
-    async def _change(self, forget: Callable[[], None], work: Awaitable[None]) -> None:
+    async def _change(self, change: Invalidation, work: Callable[[], Awaitable[None]]) -> None:
         """Change the store, and forget what memory has of it before and after.
 
         Again after: a read that began before the change and ended after the first of these may have kept what was there before.
         """
-        forget()
+        engine = self._engine
+        engine.invalidated(change)
+
+        async def in_the_store() -> None:
+            try:
+                await work()
+            except BaseException:
+                # It may be done later than this, or not at all: the backplane will tell.
+                engine.backplane.disown()
+                raise
+
         try:
-            await work
-        except BaseException:
-            # It may be done later than this, or not at all: the backplane will tell.
-            self._engine.backplane.disown()
-            raise
+            await self._tiers.invalidate(change, in_the_store)
         finally:
-            forget()
+            engine.invalidated(change)
 
 
 def _name(region: CacheRegion[Any] | str) -> str:

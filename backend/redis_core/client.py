@@ -97,7 +97,7 @@ class Client(Commands):
 
     @property
     def store_mode(self) -> str:
-        """The mode of the store itself, whatever serves just now."""
+        """The mode of the store itself, also while it is away: what decides how services use it."""
         return self.transport.mode if self._guard is None else self._guard.store.mode
 
     @property
@@ -295,6 +295,7 @@ class Client(Commands):
             raise error
         if (
             not isinstance(error, StoreUnavailable)
+            or not self.outage.available
             or not may_repeat(batch, error)
             or not self._retries.withdraw()
         ):

@@ -65,6 +65,8 @@ class Backplane(Protocol):
     """This process' name, by which it knows its own messages."""
     live_until: float
     """Monotonic time until which memory may be trusted."""
+    catches_up: bool
+    """Whether it hears what was announced while its link was cut."""
 
     def announce(self, change: Change) -> Command:
         """The command that tells the others. Budget: 1."""
@@ -96,6 +98,13 @@ class _Listener:
         self._apply = apply
         self._forget = forget
         self._clock = clock
+        self._lost = False
+
+    def _failed(self, error: StoreError) -> None:
+        """Say that the link is lost, once until it is there again."""
+        if not self._lost:
+            self._lost = True
+            _LOG.warning("cache backplane lost", error=str(error))
 
     def disown(self) -> None:
         """Hear what was announced until now like another's: it is not known whether and when that was done."""
@@ -116,6 +125,8 @@ class _Listener:
 class StreamBackplane(_Listener):
     """Changes in a stream, read with XREAD BLOCK on a connection of its own."""
 
+    catches_up = True
+
     def announce(self, change: Change) -> Command:
         """XADD, the stream cut to about 10,000 changes. Budget: 1 command."""
         return ("XADD", CACHE_BUS, "MAXLEN", "~", _KEPT, "*", "m", _ENCODER.encode(change))
@@ -126,10 +137,11 @@ class StreamBackplane(_Listener):
         while True:
             try:
                 last = await self._catch_up(last)
+                self._lost = False
                 while True:
                     last = await self._read(last)
             except StoreError as error:
-                _LOG.warning("cache backplane lost", error=str(error))
+                self._failed(error)
                 await asyncio.sleep(_PAUSE)
 
     async def _catch_up(self, last: str | None) -> str:
@@ -172,6 +184,8 @@ class StreamBackplane(_Listener):
 class PubSubBackplane(_Listener):
     """Changes as messages of a channel: for stores where no command may wait."""
 
+    catches_up = False
+
     def announce(self, change: Change) -> Command:
         """PUBLISH. Budget: 1 command."""
         return ("PUBLISH", CACHE_BUS, _ENCODER.encode(change))
@@ -183,13 +197,14 @@ class PubSubBackplane(_Listener):
                 async with await self._client.subscribe(CACHE_BUS) as messages:
                     self._forget()
                     self.live_until = math.inf
+                    self._lost = False
                     async for message in messages:
                         if message.gap:
                             self._forget()
                         else:
                             self._take(message.payload)
             except StoreError as error:
-                _LOG.warning("cache backplane lost", error=str(error))
+                self._failed(error)
             finally:
                 self.live_until = -math.inf
             await asyncio.sleep(_PAUSE)
@@ -197,7 +212,7 @@ class PubSubBackplane(_Listener):
 
 def open_backplane(client: Client, apply: Apply, forget: Callable[[], None], clock: Clock) -> Backplane:
     """The backplane that the client's store can carry."""
-    kind = StreamBackplane if client.mode in {"tcp", "cluster"} else PubSubBackplane
+    kind = StreamBackplane if client.store_mode in {"tcp", "cluster"} else PubSubBackplane
     return kind(client, apply, forget, clock)
 
 

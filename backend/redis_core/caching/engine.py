@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from redis_core.caching.backplane import Change, open_backplane
 from redis_core.caching.envelope import EnvelopeKeys
+from redis_core.caching.invalidations import Invalidation, Invalidations
 from redis_core.caching.memory import MemoryTier
+from redis_core.caching.store import CacheStore
 from redis_core.clock import SYSTEM_CLOCK, Clock
+from redis_core.keys import WorkspaceKeys
 from redis_core.log import get_logger
+from redis_core.resilience.outage import State
 
 if TYPE_CHECKING:
     from redis_core.caching.region import CacheRegion
     from redis_core.client import Client
+    from redis_core.resilience.outage import Change as OutageChange
 
 __all__ = ["CacheEngine", "Place"]
 
@@ -50,7 +55,9 @@ class CacheEngine:
         keys: EnvelopeKeys | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        client = client.primary
         self.client = client
+        self.outage = client.outage
         self.memory = memory or MemoryTier(
             client.settings.cache_memory_entries, client.settings.cache_memory_bytes
         )
@@ -68,6 +75,8 @@ class CacheEngine:
         self._listener: asyncio.Task[None] | None = None
         self._closed = False
         client.meter.watch(self, CacheEngine.totals)
+        self.invalidations = Invalidations(self.outage, self._store_of)
+        self._stop_watching = self.outage.watch(self._outage_changed)
 
     def totals(self) -> dict[str, float]:
         """What happened in all regions, by the metrics' names."""
@@ -91,6 +100,17 @@ class CacheEngine:
             ConfigError: there is no key, or it is malformed.
         """
         return self._keys or EnvelopeKeys.parse(self.client.settings.cache_keys)
+
+    def _store_of(self, workspace: str) -> CacheStore:
+        return CacheStore(
+            self.client, WorkspaceKeys(workspace), self.backplane, lambda: self.envelope_keys, self.clock
+        )
+
+    def _outage_changed(self, change: OutageChange) -> None:
+        """What others changed meanwhile is heard of now, or never."""
+        back = change.after is State.RECOVERING
+        if change.came_back_empty or (back and not self.backplane.catches_up):
+            self.forget()
 
     def listen(self) -> None:
         """Start following the backplane, if that has not begun."""
@@ -158,11 +178,15 @@ class CacheEngine:
         self.loads.clear()
         self.memory.flush()
 
-    def _apply(self, change: Change) -> None:
-        if change.keys:
-            self.changed(change.workspace, change.region, change.keys)
+    def invalidated(self, what: Invalidation | Change) -> None:
+        """As `changed` or `flushed`, whichever it says."""
+        if what.keys:
+            self.changed(what.workspace, what.region, what.keys)
         else:
-            self.flushed(change.workspace, change.region, change.tag)
+            self.flushed(what.workspace, what.region, what.tag)
+
+    def _apply(self, change: Change) -> None:
+        self.invalidated(change)
 
     # --- waiting for another's load ---
 
@@ -190,6 +214,8 @@ class CacheEngine:
     async def aclose(self) -> None:
         """End the backplane and the loads under way, their leases given back. The cache goes on without memory."""
         self._closed = True
+        self._stop_watching()
+        self.invalidations.stop_watching()
         tasks = [*self._tasks, *([self._listener] if self._listener else [])]
         for task in tasks:
             task.cancel()

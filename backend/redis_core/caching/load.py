@@ -23,12 +23,13 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
+from redis_core.caching.invalidations import Invalidation
 from redis_core.caching.memory import MemoryEntry
 from redis_core.caching.reader import READ_TIMEOUT
 from redis_core.caching.region import CacheRegion, Fresh
 from redis_core.caching.store import Snapshot, Stored
 from redis_core.caching.tiers import CacheTiers, Found
-from redis_core.errors import CodecError, LoadCancelled, LoadTimeout, StoreError
+from redis_core.errors import CodecError, JournalError, LoadCancelled, LoadTimeout, StoreError
 from redis_core.log import get_logger
 
 __all__ = ["BatchLoader", "Loader", "Loads"]
@@ -151,9 +152,7 @@ class Loads:
                 missed = True
                 tiers.miss(region)
             if snapshot is None:
-                if stale is not None and self._monotonic() < min(
-                    stale.expires, self._engine.backplane.live_until
-                ):
+                if stale is not None and self._monotonic() < min(stale.expires, tiers.trusted_until):
                     return stale, "memory"
                 return await self._load(region, key, load, tags, None, stale, began), "loader"
             lease = await self._acquire(region, [key], tags, snapshot)
@@ -237,8 +236,11 @@ class Loads:
         """The loader says that there is nothing to cache any more: then what was cached is wrong, everywhere."""
         self._engine.changed(self._tiers.workspace, region.name, (key,))
         try:
-            await self._store.delete(region.name, [key])
-        except StoreError as error:
+            await self._tiers.invalidate(
+                Invalidation(self._tiers.workspace, region.name, (key,)),
+                lambda: self._store.delete(region.name, [key]),
+            )
+        except (StoreError, JournalError) as error:
             self._tiers.store_failed(region, error)
 
     async def _settle(self, work: Coroutine[Any, Any, None]) -> None:
@@ -253,6 +255,9 @@ class Loads:
     async def look(self, region: CacheRegion[T], key: str, tags: Sequence[str]) -> Found | None:
         """A fresh value from the store."""
         tiers = self._tiers
+        if tiers.apart:
+            tiers.miss(region)
+            return None
         fence = self._engine.fence(place := tiers.place(region, key))
         try:
             stored = await self._store.look(region, key, tags)

@@ -75,7 +75,7 @@ class CacheEntry(msgspec.Struct, Generic[T], frozen=True):
     age: float
     """Seconds since it was loaded."""
     stale: bool
-    """Whether it is past its TTL: served while it is renewed, or because it could not be."""
+    """Whether it is past its TTL, served while it is renewed or because it could not be; or from memory while the store is away."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from redis_core.caching.reader import READ_TIMEOUT, Reader
 from redis_core.caching.region import CacheRegion
 from redis_core.errors import CodecError, DeadlineExceeded, Outcome
 from redis_core.keys import check_part
+from redis_core.resilience.epoch import EPOCH_KEY, generation_of
 from redis_core.script import load_script
 from redis_core.transport.base import Command, Reply
 
@@ -46,7 +47,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     """One read of the store: what was there, and the generations it must be of."""
 
     generations: tuple[bytes | None, ...]
-    """Of the workspace, the region and its tags; None where there is none yet."""
+    """Of the workspace, the region and its tags, None where there is none yet; and of a store that once went back in time."""
     stored: dict[str, Stored]
     """What was found by key, of the present generations, fresh or stale."""
     corrupt: int = 0
@@ -84,7 +85,9 @@ class CacheStore:
         self._prefixes: dict[str, str] = {}
         self._reader = Reader(client)
         # Across nodes a batch has no order, and the others may not be told before it is done.
-        self._in_two_trips = client.mode == "cluster"
+        self._in_two_trips = client.store_mode == "cluster"
+        # Read with everything else, so that what comes back with a store that went back in time is a miss. One shard's is not a cluster's.
+        self._epoch = () if client.store_mode == "cluster" else (EPOCH_KEY,)
 
     def value_key(self, region: str, key: str) -> str:
         """Where a value is."""
@@ -122,7 +125,7 @@ class CacheStore:
         """
         names = [self.value_key(region.name, key) for key in keys]
         generation_keys = self._generation_keys(region, tags)
-        reading = self._reader.read((*names, *generation_keys))
+        reading = self._reader.read((*names, *generation_keys, *self._epoch))
         if within < READ_TIMEOUT:
             try:
                 done, _ = await asyncio.wait({reading}, timeout=within)
@@ -133,7 +136,7 @@ class CacheStore:
                     f"the cache's store did not answer within {within:g} s", outcome=Outcome.UNKNOWN
                 )
         values = await reading
-        generations = tuple([values[name] for name in generation_keys])
+        generations = self._generations(values, generation_keys)
         stored: dict[str, Stored] = {}
         corrupt = 0
         for key, name in zip(keys, names, strict=True):
@@ -155,13 +158,22 @@ class CacheStore:
         """
         name = self.value_key(region.name, key)
         generation_keys = self._generation_keys(region, tags)
-        values = await self._reader.read((name, *generation_keys))
+        values = await self._reader.read((name, *generation_keys, *self._epoch))
         data = values[name]
         return (
             None
             if data is None
-            else self._open(region, name, data, tuple([values[name] for name in generation_keys]))
+            else self._open(region, name, data, self._generations(values, generation_keys))
         )
+
+    def _generations(
+        self, values: Mapping[str, bytes | None], names: Sequence[str]
+    ) -> tuple[bytes | None, ...]:
+        found = [values[name] for name in names]
+        generation = generation_of(values.get(EPOCH_KEY))
+        if generation:
+            found.append(generation)
+        return tuple(found)
 
     def _open(
         self, region: CacheRegion[Any], name: str, data: bytes | None, generations: tuple[bytes | None, ...]
@@ -198,7 +210,8 @@ class CacheStore:
         names = self._generation_keys(region, tags)
         milliseconds = max(1, int(region.lease * 1000))
         batch = self._quick.pipeline()
-        for place, (name, generation) in enumerate(zip(names, snapshot.generations, strict=True)):
+        known, of_data = snapshot.generations[: len(names)], snapshot.generations[len(names) :]
+        for place, (name, generation) in enumerate(zip(names, known, strict=True)):
             if generation is None:
                 is_tag = place > 1
                 batch.set(
@@ -213,7 +226,7 @@ class CacheStore:
         if made is None:
             generations = cast("tuple[bytes, ...]", snapshot.generations)
         else:
-            generations = tuple(reply or b"" for reply in await made)
+            generations = (*(reply or b"" for reply in await made), *cast("tuple[bytes, ...]", of_data))
         return generations, [key for key, lease in zip(keys, leases, strict=True) if await lease]
 
     async def fill(

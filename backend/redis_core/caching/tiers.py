@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from logging import DEBUG, getLogger
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -14,10 +14,11 @@ from redis_core.caching.envelope import Envelope
 from redis_core.caching.memory import MemoryEntry, entry_size
 from redis_core.caching.region import CacheEntry, CacheRegion, RegionFigures
 from redis_core.caching.store import CacheStore, Snapshot, Stored
-from redis_core.errors import CodecError, StoreError
+from redis_core.errors import CodecError, JournalError, StoreError
 from redis_core.log import get_logger
 
 if TYPE_CHECKING:
+    from redis_core.caching.invalidations import Invalidation
     from redis_core.client import Client
     from redis_core.keys import WorkspaceKeys
 
@@ -48,7 +49,19 @@ class CacheTiers:
         self.engine = engine
         self.monotonic = engine.clock.monotonic
         self.share = engine.memory.share(keys.workspace)
-        self.store = CacheStore(client, keys, engine.backplane, lambda: engine.envelope_keys, engine.clock)
+        self.store = CacheStore(
+            client.primary, keys, engine.backplane, lambda: engine.envelope_keys, engine.clock
+        )
+
+    @property
+    def apart(self) -> bool:
+        """Whether the store may not be read: it is away, or does not know yet what was invalidated here."""
+        return self.engine.invalidations.pending(self.workspace)
+
+    @property
+    def trusted_until(self) -> float:
+        """Until when memory is trusted: while the store is known to be away nobody tells of changes, and `memory_ttl` bounds what that does."""
+        return self.engine.backplane.live_until if self.engine.outage.available else math.inf
 
     def place(self, region: CacheRegion[Any], key: str) -> Place:
         """Where a value belongs, over all workspaces."""
@@ -66,32 +79,30 @@ class CacheTiers:
         return entry if entry is not None and self.monotonic() < entry.kept_until else None
 
     def may_serve(self, entry: MemoryEntry) -> bool:
-        """Whether memory may answer with this without asking: it is fresh, and no change can have been missed."""
-        return self.monotonic() < min(
-            entry.fresh_until, max(self.engine.backplane.live_until, entry.trusted_until)
-        )
+        """Whether memory may answer with this without asking: it is fresh, and no change can have been missed, or nobody can be asked."""
+        return self.monotonic() < min(entry.fresh_until, max(self.trusted_until, entry.trusted_until))
 
     def may_serve_stale(self, region: CacheRegion[Any], entry: MemoryEntry) -> bool:
         """Whether a value past its TTL is served at once while it is renewed behind the caller's back."""
         if entry.fresh_until < entry.expires:
             return False  # its time in memory was over before: the store may have a newer one
-        until = min(entry.expires + region.stale_while_revalidate, self.engine.backplane.live_until)
+        until = min(entry.expires + region.stale_while_revalidate, self.trusted_until)
         return entry.expires <= self.monotonic() < until
 
     def keep(self, region: CacheRegion[Any], entry: MemoryEntry) -> None:
         """Keep a value in memory, if the region wants that and changes to it are heard of."""
-        trusted = max(self.engine.backplane.live_until, entry.trusted_until)
+        trusted = max(self.trusted_until, entry.trusted_until)
         if region.memory_ttl > 0 and self.monotonic() < trusted:
             self.share.put(entry)
 
     def keep_unheard(self, region: CacheRegion[Any], entry: MemoryEntry) -> None:
-        """Keep what was loaded without the store, for as long as a change may go unheard at all.
+        """Keep what was loaded without the store: while it is known to be away like any value, else for as long as a change may go unheard.
 
         So an outage costs the loader one call a key and moment, not one a caller.
         """
-        now = self.monotonic()
-        entry.trusted_until = now + LEASE
-        entry.fresh_until = min(entry.fresh_until, entry.trusted_until)
+        if self.engine.outage.available:
+            entry.trusted_until = self.monotonic() + LEASE
+            entry.fresh_until = min(entry.fresh_until, entry.trusted_until)
         self.keep(region, entry)
 
     def postpone(self, entry: MemoryEntry, seconds: float) -> None:
@@ -107,7 +118,9 @@ class CacheTiers:
     async def read(
         self, region: CacheRegion[Any], keys: Sequence[str], tags: Sequence[str], within: float
     ) -> Snapshot | None:
-        """One look at the store; None, counted and logged, if it does not answer."""
+        """One look at the store; None if it may not be asked, or does not answer, which is counted and logged."""
+        if self.apart:
+            return None
         try:
             snapshot = await self.store.read(region, keys, tags, within)
         except StoreError as error:
@@ -117,7 +130,32 @@ class CacheTiers:
             self.corrupt(region, snapshot.corrupt)
         return snapshot
 
-    def store_failed(self, region: CacheRegion[Any], error: StoreError) -> None:
+    async def invalidate(self, invalidation: Invalidation, work: Callable[[], Awaitable[None]]) -> None:
+        """Change the store, or see to it that it is changed before it is read again.
+
+        Args:
+            invalidation: what the change makes invalid.
+            work: makes it.
+
+        Raises:
+            StoreError: the store did not do it, and it could not be kept for later.
+            JournalError: the store is away, and it could not be kept for later.
+        """
+        invalidations = self.engine.invalidations
+        if self.apart:
+            await invalidations.keep(invalidation)
+            return
+        try:
+            await work()
+        except StoreError as error:
+            if not invalidations.can_wait(error):
+                raise
+            try:
+                await invalidations.keep(invalidation)
+            except JournalError:
+                raise error from None
+
+    def store_failed(self, region: CacheRegion[Any], error: StoreError | JournalError) -> None:
         """The store did not do its part; the cache goes on without it."""
         self.figures(region).store_errors += 1
         _LOG.warning("cache store failed", workspace=self.workspace, region=region.name, error=str(error))
@@ -178,7 +216,7 @@ class CacheTiers:
         """Count and log a hit, and hand the value out."""
         entry, tier = found
         figures = region.figures
-        if self.is_stale(entry):
+        if self.is_stale(found):
             figures.stale_hits += 1
         elif tier == "store":
             self.engine.regions.add(region)
@@ -192,7 +230,7 @@ class CacheTiers:
                 workspace=self.workspace,
                 region=region.name,
                 tier=tier,
-                stale=self.is_stale(entry),
+                stale=self.is_stale(found),
             )
         return self.value(region, entry)
 
@@ -200,11 +238,12 @@ class CacheTiers:
         """As `take`, with what is known of the value."""
         entry, tier = found
         age = max(0.0, self.engine.clock.now() - entry.created / 1000)
-        return CacheEntry(self.take(region, found), tier, age, self.is_stale(entry))
+        return CacheEntry(self.take(region, found), tier, age, self.is_stale(found))
 
-    def is_stale(self, entry: MemoryEntry) -> bool:
-        """Whether a value is past its TTL."""
-        return self.monotonic() >= entry.expires
+    def is_stale(self, found: Found) -> bool:
+        """Whether a value is past its TTL, or is from memory while the store is away: a change of it may not have been heard of."""
+        entry, tier = found
+        return self.monotonic() >= entry.expires or (tier == "memory" and not self.engine.outage.available)
 
     def miss(self, region: CacheRegion[Any]) -> None:
         """Count and log a miss."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from redis_core.errors import CommandError
 from redis_core.keys import LOCK_BELL, WorkspaceKeys
 from redis_core.locking.token import Token
-from redis_core.resilience.epoch import EPOCH_KEY
+from redis_core.resilience.epoch import EPOCH_KEY, epoch_micros
 from redis_core.script import load_script
 from redis_core.transport.base import Argument
 
@@ -30,7 +30,7 @@ class LockStore:
         self._keep: Final = load_script("lock_keep")
         self._epoch = 0
         # Upstash can compare and delete in one command; whether a stand-in for it can shows when it is asked.
-        self._compares = client.mode == "upstash"
+        self._compares = client.store_mode == "upstash"
 
     async def take(
         self, keys: WorkspaceKeys, name: str, holder: str, ttl: float, waits: float = 0
@@ -56,7 +56,7 @@ class LockStore:
             async with self._client.pipeline() as batch:
                 known = batch.get(EPOCH_KEY)
                 taken = batch.run(self._take, names, args)
-            self._epoch = max(epoch, _number(await known))
+            self._epoch = max(epoch, epoch_micros(await known))
             if self._epoch > epoch:
                 continue  # the store lost data since: a token must be of the new epoch
             reply: Any = taken.result()
@@ -92,12 +92,3 @@ class LockStore:
 
 def _families(name: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return ("lock", (name,)), ("lock-count", ()), ("lock-line", (name,)), ("lock-waiters", (name,))
-
-
-def _number(epoch: bytes | None) -> int:
-    """The store's epoch in microseconds: it is written as `<seconds>-<random>`, or as microseconds where somebody raised it by hand."""
-    text, dash, _ = (epoch or b"0").decode("utf-8", "replace").partition("-")
-    try:
-        return int(float(text) * 1_000_000) if dash else int(text)
-    except ValueError:
-        return 0

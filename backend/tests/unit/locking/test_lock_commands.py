@@ -11,7 +11,8 @@ from redis_core.client import Client
 from redis_core.clock import SYSTEM_CLOCK
 from redis_core.errors import LockLost, LockUnavailable, Outcome, StoreUnavailable
 from redis_core.keys import WorkspaceKeys
-from redis_core.locking.store import LockStore, _number
+from redis_core.locking.store import LockStore
+from redis_core.resilience.epoch import epoch_micros
 from redis_core.locking.token import Token
 from redis_core.locks import Lock, LockEngine
 from redis_core.testing import FakeClock
@@ -139,7 +140,7 @@ async def test_the_end_of_a_lost_lease_says_so_and_hides_no_error() -> None:
     [(None, 0), (b"1800000000.5-ab12", 1_800_000_000_500_000), (b"17", 17), (b"nonsense", 0), (b"x-y", 0)],
 )
 def test_the_stores_epoch_is_read_as_microseconds(epoch: bytes | None, number: int) -> None:
-    assert _number(epoch) == number
+    assert epoch_micros(epoch) == number
 
 
 def test_tokens_compare_by_epoch_first() -> None:
