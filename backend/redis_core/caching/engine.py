@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Coroutine
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -107,7 +108,9 @@ class CacheEngine:
         )
 
     def _outage_changed(self, change: OutageChange) -> None:
-        """What others changed meanwhile is heard of now, or never."""
+        """What others change meanwhile is heard of afterwards, or never."""
+        if change.after is State.DEGRADED and self.backplane.catches_up:
+            self.backplane.live_until = -math.inf
         back = change.after is State.RECOVERING
         if change.came_back_empty or (back and not self.backplane.catches_up):
             self.forget()
