@@ -127,6 +127,14 @@ FAMILIES: Final[tuple[Family, ...]] = (
         purpose="one session: its times, user, device, and a field for each of the application's",
     ),
     Family(
+        name="session-once",
+        pattern="ws:{<workspace>}:session-once:<MAC of the token>",
+        owner="session",
+        type="string",
+        ttl="as long as the session could live",
+        purpose="that a session was stored again after an outage, or ended in one: it is not stored again after that",
+    ),
+    Family(
         name="session-index",
         pattern="ws:{<workspace>}:session-index:<user>",
         owner="session",

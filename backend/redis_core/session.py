@@ -4,7 +4,8 @@ A session is one hash in the store, named by a MAC of the token that the browser
 an absolute time, both by our clock and to the millisecond. Changed fields are written one by one, so parallel requests keep
 each other's changes, and only to a session that still exists, so what was logged out stays so.
 
-While the store is away every call raises `StoreUnavailable`: nobody is taken for logged out because of an outage.
+While the store is away, users that this process has seen stay in, and what is changed or ended is kept for later; of a session that
+it has not seen it says `StoreUnavailable`. Nobody is taken for logged out because of an outage (docs/resilience.md).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Generic, Literal, TypeVar, cast, overlo
 import msgspec
 
 from redis_core.clock import SYSTEM_CLOCK, Clock
-from redis_core.errors import SessionError, SessionGone
+from redis_core.errors import SessionError, SessionGone, StoreError, StoreUnavailable
 from redis_core.keys import PRE_LOGIN_WORKSPACE, WorkspaceKeys, check_part
 from redis_core.sessions.data import DataForm, MappingForm, SessionData, StructForm
 from redis_core.sessions.event import EventHook, EventKind, SessionEvent, tell
@@ -240,7 +241,7 @@ class Sessions(Generic[T]):
         The old one is accepted for `renew_grace` seconds more, for requests that are under way.
         Budget: nothing if it is not due; else as `rotate`.
         """
-        if self.policy.renew_after is None or session.renewed:
+        if self.policy.renew_after is None or session.renewed or session.degraded:
             return None
         now = self._store.now()
         if now - session.record.core.issued < self.policy.renew_after * 1000:
@@ -305,35 +306,98 @@ class Sessions(Generic[T]):
         if workspace is not None and workspace != parts.workspace:
             self._notice("tenant_mismatch", parts)
             return None
-        strong = consistency == "strong"
-        epochs = None if strong else self._store.known_epochs(parts)
-        if epochs is None:
-            fields, epochs = await self._store.read_with_epochs(parts, strong=strong)
-        else:
-            fields = await self._store.read(parts)
-        renewed = False
-        if CORE not in fields and (mac := pointer_of(fields)) is not None:
-            parts, renewed = parts._replace(mac=mac), True
-            fields, epochs = await self._store.read_with_epochs(parts, strong=strong)
+        strong, keeper = consistency == "strong", self._store.keeper
+        if keeper.watched and not strong and keeper.apart(parts.mac):
+            return await self._get_here(parts, touch=touch)
+        try:
+            parts, renewed, fields, epochs = await self._look(parts, strong=strong)
+        except StoreError as error:
+            if strong or not keeper.can_wait(error):
+                raise
+            return await self._get_here(parts, touch=touch, error=error)
         if CORE not in fields:
-            if fields:
-                # What a late write of the economy plan left behind.
-                await self._store.remove(parts.workspace, None, [parts.mac])
-            self._notice("absent", parts)
+            await self._absent(parts, fields)
             return None
         record = SessionRecord(fields)
-        core = record.core
-        if self._peppers.tag(parts.key_id, core.user_id) != parts.tag:
-            self._notice("tampered", parts)
-            return None
-        now = self._store.now()
-        over = now >= self.policy.end(record.touched, record.absolute_end)
-        if over or core.epochs.outlived_by(epochs):
-            await self._store.remove(parts.workspace, core.user_id, [parts.mac])
-            self._notice("expired" if over else "revoked", parts, core.user_id, "" if over else "epoch")
+        verdict = self._verdict(parts, record, epochs)
+        if verdict is not None:
+            await self._over(verdict, parts, record)
             return None
         session = Session(self._store, self._form, parts, record, renewed=renewed)
-        if touch and self.policy.touch_due(record.touched, now):
+        if keeper.watched:
+            keeper.copies.seen(parts.mac, parts.workspace, session.user_id, fields, self._clock.monotonic())
+        if touch and self.policy.touch_due(record.touched, self._store.now()):
+            await self.touch(session)
+        return session
+
+    async def _look(self, parts: Token, *, strong: bool) -> tuple[Token, bool, dict[bytes, bytes], Epochs]:
+        """The token that the session goes on under, whether that is another one, its fields, and the epochs that hold for it."""
+        store = self._store
+        epochs = None if strong else store.known_epochs(parts)
+        if epochs is None:
+            fields, epochs = await store.read_with_epochs(parts, strong=strong)
+        else:
+            fields = await store.read(parts)
+        if CORE in fields:
+            return parts, False, fields, epochs
+        if (mac := pointer_of(fields)) is not None:
+            parts = parts._replace(mac=mac)
+            return parts, True, *(await store.read_with_epochs(parts, strong=strong))
+        if store.keeper.data_was_lost and await store.keeper.restored(parts.mac):
+            fields = await store.read(parts)
+        return parts, False, fields, epochs
+
+    def _verdict(self, parts: Token, record: SessionRecord, epochs: Epochs) -> EventKind | None:
+        """What is wrong with a session that was found; None if it lives."""
+        if self._peppers.tag(parts.key_id, record.core.user_id) != parts.tag:
+            return "tampered"
+        if self._store.now() >= self.policy.end(record.touched, record.absolute_end):
+            return "expired"
+        return "revoked" if record.core.epochs.outlived_by(epochs) else None
+
+    def _refuse(self, verdict: EventKind, parts: Token, record: SessionRecord) -> None:
+        self._store.keeper.copies.forget(parts.mac)
+        user_id = None if verdict == "tampered" else record.core.user_id
+        self._notice(verdict, parts, user_id, "epoch" if verdict == "revoked" else "")
+
+    async def _over(self, verdict: EventKind, parts: Token, record: SessionRecord) -> None:
+        if verdict != "tampered":
+            await self._store.remove(parts.workspace, record.core.user_id, [parts.mac])
+        self._refuse(verdict, parts, record)
+
+    async def _absent(self, parts: Token, fields: dict[bytes, bytes]) -> None:
+        """The store does not have it, which right after an outage says nothing of what another process may bring."""
+        keeper = self._store.keeper
+        keeper.copies.forget(parts.mac)
+        if fields:
+            # What a late write of the economy plan left behind.
+            await self._store.remove(parts.workspace, None, [parts.mac])
+        elif keeper.may_be_brought and not keeper.copies.has_ended(parts.mac):
+            raise StoreUnavailable(
+                "the store was away a moment ago: another process may yet bring this session"
+            )
+        self._notice("absent", parts)
+
+    async def _get_here(
+        self, parts: Token, *, touch: bool, error: StoreError | None = None
+    ) -> Session[T] | None:
+        """The session as this process knows it, while the store cannot be asked."""
+        copies = self._store.keeper.copies
+        if copies.has_ended(parts.mac):
+            self._notice("absent", parts)
+            return None
+        copy = copies.find(parts.mac)
+        if copy is None or self._clock.monotonic() >= copy.vouched + self.policy.away:
+            raise error or StoreUnavailable(
+                "the session store is away, and this process does not know the session; it has not ended"
+            )
+        record = SessionRecord(copy.fields)
+        verdict = self._verdict(parts, record, self._store.epochs_here(parts))
+        if verdict is not None:
+            self._refuse(verdict, parts, record)
+            return None
+        session = Session(self._store, self._form, parts, record, degraded=True)
+        if touch and self.policy.touch_due(record.touched, self._store.now()):
             await self.touch(session)
         return session
 

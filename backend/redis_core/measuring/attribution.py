@@ -40,7 +40,9 @@ _INNER: Final[Mapping[str, int]] = {
     "session_epoch": 2,
     "session_incr": 2,
     "session_issue": 6,
+    "session_merge": 3,
     "session_read": 1,
+    "session_restore": 6,
     "session_write": 4,
 }
 _INNER_UNKNOWN: Final = 3

@@ -28,6 +28,11 @@ class EpochCache:
         known = self._known.get(key)
         return known[0] if known is not None and now < known[1] else None
 
+    def last(self, key: str) -> int:
+        """The last that was heard of an epoch, however long ago; 0 if nothing."""
+        known = self._known.get(key)
+        return 0 if known is None else known[0]
+
     def learn(self, key: str, epoch: int, now: float) -> bool:
         """An epoch was read or begun; whether that is news. Epochs only grow, so a late reply of an older one is none."""
         known = self._known.pop(key, None)

@@ -30,7 +30,7 @@ class Session(Generic[T]):
     Unix seconds.
     """
 
-    __slots__ = ("_data", "_form", "_raw", "_store", "record", "renewed", "token")
+    __slots__ = ("_data", "_form", "_raw", "_store", "degraded", "record", "renewed", "token")
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class Session(Generic[T]):
         record: SessionRecord,
         *,
         renewed: bool = False,
+        degraded: bool = False,
     ) -> None:
         self._store = store
         self._form = form
@@ -51,6 +52,8 @@ class Session(Generic[T]):
         self._data: T | None = None
         self.renewed = renewed
         """Whether the token presented was replaced a moment ago, and this session is the one it goes on in."""
+        self.degraded = degraded
+        """Whether the store could not be asked, so that this is what the process knew by itself."""
 
     @property
     def handle(self) -> str:

@@ -39,6 +39,10 @@ class SessionPolicy:
     """How long a process remembers that a user's or workspace's sessions were not all revoked: the longest that a
     revocation of all of them takes to reach every process."""
 
+    away: float = 3_600
+    """While the store is away a process reads the sessions it has seen, for this long after the store last vouched for each: the
+    longest that it takes no notice of a revocation elsewhere."""
+
     idle_ms: int = field(init=False, repr=False)
     touch_after_ms: int = field(init=False, repr=False)
     """Milliseconds after a touch from which a use touches again; also how much longer than a session Redis keeps it."""
@@ -46,7 +50,12 @@ class SessionPolicy:
     def __post_init__(self) -> None:
         if self.idle <= 0 or self.absolute <= 0 or (self.renew_after is not None and self.renew_after <= 0):
             raise ValueError("a session's times must be more than 0 seconds")
-        if self.max_sessions < 0 or self.max_bytes < 1 or self.max_fields < 1 or self.epoch_cache < 0:
+        if (
+            self.max_sessions < 0
+            or self.max_bytes < 1
+            or self.max_fields < 1
+            or min(self.epoch_cache, self.away) < 0
+        ):
             raise ValueError("a session's limits must not be negative")
         # Every read asks for these, so they are worked out once.
         object.__setattr__(self, "idle_ms", max(1, round(self.idle * 1000)))

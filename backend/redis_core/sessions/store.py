@@ -12,10 +12,11 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 
-from redis_core.errors import CodecError, SessionError, SessionGone
+from redis_core.errors import CodecError, SessionError, SessionGone, StoreError, StoreUnavailable
 from redis_core.keys import WorkspaceKeys, session_epoch_key
 from redis_core.script import load_script
 from redis_core.sessions.epoch import MAX_ENTRIES, EpochCache
+from redis_core.sessions.keeper import SessionKeeper
 from redis_core.sessions.pepper import ANONYMOUS_TAG
 from redis_core.sessions.record import ABSOLUTE_END, POINTER, TOUCHED, Epochs
 
@@ -75,7 +76,10 @@ class SessionStore:
     def __init__(
         self, client: Client, peppers: PepperRing, policy: SessionPolicy, clock: Clock, plan: WritePlan
     ) -> None:
-        self._client = client
+        self._client = client.primary
+        self.keeper = client.service(SessionKeeper)
+        """What this process knows of sessions by itself, and keeps for later."""
+        self.keeper.policy = policy
         self._peppers = peppers
         self.policy = policy
         self._clock = clock
@@ -110,7 +114,7 @@ class SessionStore:
         now = self._clock.monotonic()
         known = {name: None if strong else self._epochs.get(name, now) for name in names}
         asked = [name for name, epoch in known.items() if epoch is None]
-        on_leader = strong and self._client.mode == "upstash"
+        on_leader = strong and self._client.store_mode == "upstash"
         batch = self._client.pipeline()
         fields = batch.run(load_script("session_read"), [key]) if on_leader else batch.execute("HGETALL", key)
         values = [batch.getex(name) if on_leader else batch.get(name) for name in asked]
@@ -125,7 +129,12 @@ class SessionStore:
         return _fields(await fields), epochs
 
     async def before_login(self, workspace: str, user_id: str | None) -> tuple[Epochs, list[Member]]:
-        """The epochs that a new session begins in, and the user's sessions. Budget: 1 trip, 3 commands for one pepper."""
+        """The epochs that a new session begins in, and the user's sessions. Budget: 1 trip, 3 commands for one pepper.
+
+        While the store is away: epochs of now, which no revocation of before reaches, and no others.
+        """
+        if self.keeper.away:
+            return self._epochs_of_now(workspace, user_id), []
         batch = self._client.pipeline()
         of_workspace = batch.get(workspace_epoch_key(workspace))
         names = self._user_epochs(user_id)
@@ -139,6 +148,16 @@ class SessionStore:
             max(users, default=0), self._learn(workspace_epoch_key(workspace), await of_workspace)
         )
         return epochs, _members(await members) if members is not None else []
+
+    def _epochs_of_now(self, workspace: str, user_id: str | None) -> Epochs:
+        now, last = self.now(), self._epochs.last
+        user = max([now, *(last(name) for name in self._user_epochs(user_id))])
+        return Epochs(user, max(now, last(workspace_epoch_key(workspace))))
+
+    def epochs_here(self, token: Token) -> Epochs:
+        """As far as this process knows them: what holds while the store is away."""
+        user = session_epoch_key(token.key_id, token.tag) if token.tag != ANONYMOUS_TAG else ""
+        return Epochs(self._epochs.last(user), self._epochs.last(workspace_epoch_key(token.workspace)))
 
     async def fields_of(self, workspace: str, macs: Sequence[str], *names: bytes) -> list[list[bytes | None]]:
         """Some fields of some sessions. Budget: 1 trip, 1 command each."""
@@ -165,6 +184,8 @@ class SessionStore:
 
         Budget: 1 trip, 1 command; on Upstash also those that the script names.
         """
+        if self.keeper.away:
+            return await self._issue_here(new, fields, end, old)
         keys = [new.key, *new.index_keys]
         if old is not None:
             keys.append(old.key)
@@ -176,14 +197,64 @@ class SessionStore:
         for name, value in fields.items():
             args += (name, value)
         reply = await self._client.run(load_script("session_issue"), keys, args)
-        return cast("int", _status(reply)[0])
+        status = cast("int", _status(reply)[0])
+        if status == 1:
+            self._issued(new, fields, old, ending)
+        return status
+
+    def _issued(
+        self, new: Place, fields: dict[bytes, bytes], old: Place | None, ending: Sequence[str]
+    ) -> None:
+        copies = self.keeper.copies
+        before = None if old is None else copies.find(old.mac)
+        if old is None or before is not None:
+            self._saw(new, {**(before.fields if before is not None else {}), **fields})
+        for mac in (*ending, *(() if old is None else (old.mac,))):
+            copies.forget(mac)
+
+    async def _issue_here(self, new: Place, fields: dict[bytes, bytes], end: int, old: Place | None) -> int:
+        """Begin a session in this process alone, until the store is back."""
+        if old is not None:
+            before = self.keeper.copies.find(old.mac)
+            if before is None:
+                return 0
+            fields = {**before.fields, **fields}
+            await self.keeper.ended(old.workspace, old.user_id, [old.mac])
+        await self.keeper.begun(new.workspace, new.user_id, new.mac, fields, end)
+        return 1
+
+    def _saw(self, place: Place, fields: dict[bytes, bytes]) -> None:
+        if self.keeper.watched:
+            self.keeper.copies.seen(
+                place.mac, place.workspace, place.user_id, fields, self._clock.monotonic()
+            )
 
     async def members(self, workspace: str, user_id: str) -> list[Member]:
         """A user's sessions by end. Budget: 1 command."""
         return _members(await self._client.zrange_with_scores(index_key(workspace, user_id), 0, -1))
 
     async def remove(self, workspace: str, user_id: str | None, macs: Sequence[str]) -> list[Member]:
-        """End sessions; what the user has left. Budget: 1 trip, 3 commands; 1 without a user."""
+        """End sessions; what the user has left. Budget: 1 trip, 3 commands; 1 without a user.
+
+        While the store is away they end here, and in the store before anything is read from it again; what is left is not known.
+        """
+        keeper = self.keeper
+        if keeper.away:
+            await keeper.ended(workspace, user_id, macs)
+            return []
+        try:
+            left = await self._remove(workspace, user_id, macs)
+        except StoreError as error:
+            if not keeper.can_wait(error):
+                raise
+            await keeper.ended(workspace, user_id, macs)
+            return []
+        if keeper.watched:
+            for mac in macs:
+                keeper.copies.end(mac, workspace, user_id)
+        return left
+
+    async def _remove(self, workspace: str, user_id: str | None, macs: Sequence[str]) -> list[Member]:
         keys = [session_key(workspace, mac) for mac in macs]
         if user_id is None:
             await self._client.unlink(*keys)
@@ -202,6 +273,9 @@ class SessionStore:
     async def begin_user_epoch(self, user_id: str) -> None:
         """Let all sessions of a user, in all workspaces, be dead. Budget: 2 trips, 2 commands for one pepper."""
         names = self._user_epochs(user_id)
+        if self.keeper.away:
+            await self._begin_here(names)
+            return
         batch = self._client.pipeline()
         before = [batch.get(name) for name in names]
         await batch.send()
@@ -209,15 +283,27 @@ class SessionStore:
 
     async def begin_workspace_epoch(self, workspace: str) -> None:
         """Let all sessions of a workspace be dead. Budget: 1 command."""
-        await self._begin((workspace_epoch_key(workspace),), 0)
+        names = (workspace_epoch_key(workspace),)
+        if self.keeper.away:
+            await self._begin_here(names)
+            return
+        await self._begin(names, 0)
 
     async def _begin(self, names: Sequence[str], floor: int) -> None:
         batch = self._client.pipeline()
-        args = (max(self.now(), floor), self.policy.epoch_ttl_ms)
+        args = (max(self.now(), floor), self.policy.epoch_ttl_ms, 1)
         begun = [batch.run(load_script("session_epoch"), [name], args) for name in names]
         await batch.send()
         for name, reply in zip(names, begun, strict=True):
-            self._learn(name, cast("bytes | None", await reply))
+            epoch = self._learn(name, cast("bytes | None", await reply))
+            self.keeper.learned((name,), epoch, self.policy.epoch_ttl_ms)
+
+    async def _begin_here(self, names: Sequence[str]) -> None:
+        least = max(self.now(), *(self._epochs.last(name) for name in names)) + 1
+        for name in names:
+            self._epochs.learn(name, least, self._clock.monotonic())
+        self._both.clear()
+        await self.keeper.epoch_begun(names, least, self.policy.epoch_ttl_ms)
 
     # --- changing ---
 
@@ -226,9 +312,30 @@ class SessionStore:
 
         Budget: 1 trip; plan `script` 1 command, plan `economy` HSET and PEXPIRE, and HDEL if fields are removed.
 
+        While the store is away they are written here, and in the store when it is back.
+
         Raises:
             SessionGone: it has ended meanwhile.
         """
+        keeper, mac = self.keeper, place.mac
+        written = {name.encode(): value for name, value in changes.written.items()}
+        removed = [name.encode() for name in changes.removed]
+        end = self.policy.end(touched, absolute_end)
+        if keeper.apart(mac):
+            if keeper.copies.has_ended(mac):
+                raise SessionGone("the session has ended since it was read; nothing was written")
+            if await keeper.written(mac, written, removed, end):
+                return place
+        try:
+            place = await self._write(place, changes, touched, absolute_end)
+        except StoreError as error:
+            if not keeper.can_wait(error) or not await keeper.written(mac, written, removed, end):
+                raise
+        else:
+            keeper.copies.changed(place.mac, written, removed)
+        return place
+
+    async def _write(self, place: Place, changes: Changes, touched: int, absolute_end: int) -> Place:
         if self._economy:
             ttl = self.policy.redis_ttl(touched, absolute_end, self.now())
             await self._write_plain(place, changes, absolute_end, ttl)
@@ -264,8 +371,11 @@ class SessionStore:
 
     async def incr(self, place: Place, name: str, by: int) -> tuple[Place, int]:
         """Add to an integer field; where the session is now, and the sum. Budget: 1 command, on Upstash 3."""
+        self._must_be_there(place)
         place, reply = await self._run("session_incr", place, (name, by))
-        return place, cast("int", reply[1])
+        total = cast("int", reply[1])
+        self.keeper.copies.changed(place.mac, {name.encode(): b"%d" % total})
+        return place, total
 
     async def compare_and_set(
         self, place: Place, name: str, expected: bytes | None, value: bytes | None
@@ -274,11 +384,20 @@ class SessionStore:
 
         Budget: 1 command, on Upstash 3, 2 where it does not hold.
         """
+        self._must_be_there(place)
         args = (name, int(expected is not None), expected or b"", int(value is not None), value or b"")
         place, reply = await self._run("session_compare_and_set", place, args)
         if reply[0] == 1:
+            self.keeper.copies.changed(
+                place.mac, {} if value is None else {name.encode(): value}, () if value else (name.encode(),)
+            )
             return place, True, value
         return place, False, cast("bytes | None", reply[1]) if len(reply) > 1 else None
+
+    def _must_be_there(self, place: Place) -> None:
+        """What all processes have to agree on at once cannot be kept for later."""
+        if self.keeper.apart(place.mac):
+            raise StoreUnavailable("the session store is away, or does not know yet what was changed here")
 
     async def _run(
         self, name: str, place: Place, args: Sequence[Argument], *, indexed: bool = False
@@ -324,7 +443,7 @@ class SessionStore:
     def _economy(self) -> bool:
         if self._plan == "auto":
             # A pointer that a plain HSET reaches would swallow what it writes.
-            return self.policy.renew_after is None and self._client.mode == "upstash"
+            return self.policy.renew_after is None and self._client.store_mode == "upstash"
         return self._plan == "economy"
 
     def _user_epochs(self, user_id: str | None) -> tuple[str, ...]:

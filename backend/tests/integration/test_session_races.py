@@ -121,7 +121,8 @@ async def test_a_read_that_was_under_way_during_a_revocation_does_not_hide_it(
 ) -> None:
     sessions, other = world.process(), world.process()
     _, token = await sessions.create("u1", "acme")
-    transport = world.client.transport
+    guard = getattr(world.client.transport, "guard", None)
+    transport = world.client.transport if guard is None else guard.store
     real, late = transport.execute, asyncio.Event()
 
     async def slow_replies(batch: Any, *, timeout: float | None = None) -> Any:

@@ -12,9 +12,9 @@ from redis_core.clock import SYSTEM_CLOCK
 from redis_core.errors import LockLost, LockUnavailable, Outcome, StoreUnavailable
 from redis_core.keys import WorkspaceKeys
 from redis_core.locking.store import LockStore
-from redis_core.resilience.epoch import epoch_micros
 from redis_core.locking.token import Token
 from redis_core.locks import Lock, LockEngine
+from redis_core.resilience.epoch import epoch_micros
 from redis_core.testing import FakeClock
 from redis_core.transport.base import Command, Reply
 from redis_core.transport.memory import MockRedisClient
