@@ -343,7 +343,7 @@ class Sessions(Generic[T]):
         if (mac := pointer_of(fields)) is not None:
             parts = parts._replace(mac=mac)
             return parts, True, *(await store.read_with_epochs(parts, strong=strong))
-        if store.keeper.data_was_lost and await store.keeper.restored(parts.mac):
+        if not fields and await store.keeper.made_sure(parts.mac):
             fields = await store.read(parts)
         return parts, False, fields, epochs
 
@@ -368,11 +368,11 @@ class Sessions(Generic[T]):
     async def _absent(self, parts: Token, fields: dict[bytes, bytes]) -> None:
         """The store does not have it, which right after an outage says nothing of what another process may bring."""
         keeper = self._store.keeper
-        keeper.copies.forget(parts.mac)
+        gone = keeper.is_gone(parts.mac)
         if fields:
             # What a late write of the economy plan left behind.
             await self._store.remove(parts.workspace, None, [parts.mac])
-        elif keeper.may_be_brought and not keeper.copies.has_ended(parts.mac):
+        elif keeper.may_be_brought and not gone:
             raise StoreUnavailable(
                 "the store was away a moment ago: another process may yet bring this session"
             )

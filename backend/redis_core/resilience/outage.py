@@ -146,6 +146,12 @@ class Outage:
         del listener
         return _nothing
 
+    async def confirm(self) -> None:
+        """Make sure that something is not there because it never was: if a connection is new, the store may have lost its data.
+
+        Budget: nothing; after a new connection, once, 1 trip.
+        """
+
     def force(self, on: bool) -> None:
         """Mock mode: an outage that ends when an operator says so. Loses nothing: what is recorded is carried out afterwards.
 

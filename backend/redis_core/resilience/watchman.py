@@ -85,6 +85,7 @@ class Watchman(Outage):
         self._told: State = State.HEALTHY
         self._open = True
         self._links = 0
+        self._confirming: asyncio.Task[None] | None = None
         self._lost = False
         self._losses = 0
         self._read_only = False
@@ -161,6 +162,18 @@ class Watchman(Outage):
 
         return stop
 
+    async def confirm(self) -> None:
+        """Look at once if a connection is new; see `Outage`."""
+        if self.state is State.HEALTHY and self._traffic.links != self._links:
+            if self._confirming is None or self._confirming.done():
+                self._confirming = asyncio.get_running_loop().create_task(self._look_at_links())
+            await asyncio.shield(self._confirming)
+
+    async def _look_at_links(self) -> None:
+        links = self._traffic.links
+        await self._look()
+        self._links = links
+
     def force(self, on: bool) -> None:
         """Mock mode, on or off; see `Outage`."""
         if on == self._monitor.forced:
@@ -203,10 +216,11 @@ class Watchman(Outage):
 
     async def aclose(self) -> None:
         """Stop watching and let go of the journal. Idempotent."""
-        task, self._task = self._task, None
-        if task is not None:
+        tasks = [task for task in (self._task, self._confirming) if task is not None]
+        self._task = self._confirming = None
+        for task in tasks:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._settled.set()
         await self._journal.aclose()
 
@@ -254,10 +268,8 @@ class Watchman(Outage):
                 await asyncio.to_thread(self._prepare)
         if self.state is not State.HEALTHY:
             return
-        links = self._traffic.links
-        if links != self._links or self._read_only or self._rejected:
-            self._links = links
-            await self._look()
+        if self._traffic.links != self._links or self._read_only or self._rejected:
+            await self._look_at_links()
         if self.state is State.HEALTHY and not self._read_only:
             self._attend()
             await self._replays.drain(self._replays.all)

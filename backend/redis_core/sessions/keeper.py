@@ -18,7 +18,7 @@ from redis_core.keys import WorkspaceKeys
 from redis_core.log import get_logger
 from redis_core.resilience.outage import NO_OUTAGE, Change, State
 from redis_core.script import load_script
-from redis_core.sessions.copies import Copy, SessionCopies
+from redis_core.sessions.copies import MAX_COPIES, Copy, SessionCopies
 from redis_core.sessions.intents import (
     Begun,
     Ended,
@@ -66,6 +66,7 @@ class SessionKeeper:
         """Whether there is anything to be kept for."""
         self.copies = SessionCopies()
         self._epochs: dict[str, tuple[int, int]] = {}
+        self._gone: set[str] = set()
         self._unsure_until = 0.0
         self._lost_until = 0.0
         self._restoring: asyncio.Task[None] | None = None
@@ -91,7 +92,25 @@ class SessionKeeper:
     @property
     def may_be_brought(self) -> bool:
         """Whether a session that the store does not have may yet be: other processes have just come back, too."""
-        return self.watched and self._clock.monotonic() < max(self._unsure_until, self._lost_until)
+        return self.watched and self._clock.monotonic() < self._unsure_until
+
+    def is_gone(self, mac: str) -> bool:
+        """The store does not have it; whether it certainly is over, because this process knew it, or ended it."""
+        gone = self.copies.has_ended(mac) or mac in self._gone
+        if self.copies.find(mac) is not None:
+            self.copies.forget(mac)
+            if len(self._gone) >= MAX_COPIES:
+                self._gone.clear()
+            self._gone.add(mac)
+            gone = True
+        return gone
+
+    async def made_sure(self, mac: str) -> bool:
+        """Whether the store has the session after all: it had lost it, and it was stored again. Budget: nothing if all is well."""
+        if self.watched and self.copies.find(mac) is not None:
+            await self._outage.confirm()
+            return self.data_was_lost and await self.restored(mac)
+        return False
 
     @property
     def data_was_lost(self) -> bool:
@@ -263,7 +282,8 @@ class SessionKeeper:
         if change.after is State.HEALTHY and change.before is State.RECOVERING:
             self._unsure_until = now + _UNSURE
         if change.came_back_empty:
-            self._lost_until = now + _RESTORING
+            self._lost_until, self._unsure_until = now + _RESTORING, now + _UNSURE
+            self._gone.clear()
             if self._restoring is None or self._restoring.done():
                 self._restoring = asyncio.get_running_loop().create_task(
                     self._restore(), name="session restore"

@@ -182,11 +182,11 @@ async def test_a_store_that_comes_back_empty_has_its_sessions_again_but_those_th
     await there.revoke(await present(there, revoked))
     await there.revoke_user("cid")
     await outage_world.empty()
-    await one.seen_loss()
-    await other.seen_loss()
-    assert (await present(here, kept)).data["a"] == 1
+    assert (await present(here, kept)).data["a"] == 1, "nobody has noticed yet, and still"
+    await other.client.ping()
     found = await by_and_by(there, kept)
     assert found is not None
+    await other.seen_loss()
     await until(lambda: all(_restored(process) for process in (one, other)))
     for sessions in (here, there):
         assert await by_and_by(sessions, revoked) is None
