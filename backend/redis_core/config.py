@@ -171,6 +171,8 @@ class Settings(BaseSettings):
     raptorflow_state_dir: Path = Field(default_factory=_state_folder)
     """Folder of what this host keeps: the embedded store's data and socket."""
 
+    raptorflow_log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that `raptorflow` logs of this library; `debug` has a line `Redis HIT` or `Redis MISS` for each cached value asked for."""
     raptorflow_host: str = "127.0.0.1"
     """Where the service listens."""
     raptorflow_port: int = Field(default=8000, ge=0, le=65_535)

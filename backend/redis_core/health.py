@@ -16,7 +16,7 @@ from redis_core.client import Client
 from redis_core.clock import SYSTEM_CLOCK, Clock
 from redis_core.errors import Kind, StoreError
 from redis_core.latency import LatencyRing, milliseconds
-from redis_core.resilience.outage import NO_OUTAGE, OutageFigures
+from redis_core.resilience.outage import NO_OUTAGE, OutageFigures, State
 from redis_core.store_info import StoreIdentity, identity_of
 
 __all__ = ["READY_BUDGET", "Check", "Health", "HealthProbe", "Status", "timestamp"]
@@ -27,6 +27,7 @@ READY_BUDGET: Final = 0.25
 """Seconds that a readiness probe waits for the store: load balancers give up soon after."""
 _READY_CACHE: Final = 1.0
 _DETAIL_BUDGET: Final = 1.0
+_AWAY: Final = frozenset({State.DEGRADED, State.RECOVERING})
 _DEGRADED_MODES: Final = frozenset({"memory", "degraded", "recovering"})
 
 
@@ -122,7 +123,9 @@ class HealthProbe:
         }
         identity = await self._identify(timeout) if identify else UNSET
         return self._health(
-            "warn" if self.client.mode in {"degraded", "recovering"} else "pass",
+            "warn"
+            if self.client.mode in {"degraded", "recovering"} or self.client.outage.figures.quarantined
+            else "pass",
             checks,
             store=identity,
         )
@@ -147,7 +150,11 @@ class HealthProbe:
         mode = self.client.mode
         outage = self.client.outage
         if outage is not NO_OUTAGE:
-            checks = {**checks, "redis:journal": [self._journal_check(outage.figures)]}
+            checks = {
+                **checks,
+                "redis:outage": [self._outage_check(outage.figures)],
+                "redis:journal": [self._journal_check(outage.figures)],
+            }
         return Health(
             status=status,
             version="1",
@@ -171,6 +178,27 @@ class HealthProbe:
                 return UNSET
             self._identity = connects, identity_of(info)
         return self._identity[1]
+
+    def _outage_check(self, figures: OutageFigures) -> Check:
+        """Whether memory serves, and for how long it did in all outages of this process."""
+        wrong = [
+            said
+            for holds, said in (
+                (figures.forced, "an operator keeps the store away (mock mode)"),
+                (figures.state in _AWAY and not figures.forced, f"the store is away: {figures.state}"),
+                (figures.credentials_rejected, "the store rejects our credentials"),
+                (figures.read_only, "the store takes no writes"),
+            )
+            if holds
+        ]
+        return Check(
+            "system",
+            "warn" if wrong else "pass",
+            timestamp(self._clock),
+            round(figures.degraded_seconds, 1),
+            "s",
+            "; ".join(wrong) or UNSET,
+        )
 
     def _journal_check(self, figures: OutageFigures) -> Check:
         """How much waits for the store, and whether something needs a person."""

@@ -57,12 +57,13 @@ def _redact_event(_logger: object, _method: str, event: MutableMapping[str, Any]
     return event
 
 
-def configure_logs(stream: TextIO | None = None, *, json: bool | None = None) -> None:
+def configure_logs(stream: TextIO | None = None, *, json: bool | None = None, level: str = "info") -> None:
     """Set up logging for this process.
 
     Args:
         stream: where lines go; None is stderr.
         json: whether they are JSON; None decides by whether the stream is a terminal.
+        level: the least that is shown of this library.
     """
     out: TextIO = sys.stderr if stream is None else stream
     as_json = not out.isatty() if json is None else json
@@ -93,6 +94,8 @@ def configure_logs(stream: TextIO | None = None, *, json: bool | None = None) ->
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+    # Only this library's: what others tell of their inside helps nobody here.
+    logging.getLogger("redis_core").setLevel(level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.configure(

@@ -56,13 +56,15 @@ class Metrics:
             _LOG.error("metrics are flushed no more", error=repr(error))
 
     async def recent(self, seconds: float) -> Window:
-        """What all processes measured lately, by minutes. Budget: 1 trip, 1 command an hour that is not remembered.
+        """What all processes measured lately: by minutes, beyond a day by hours.
+
+        Budget: 1 trip, 1 command an hour that is not remembered, beyond a day 1 a day.
 
         Args:
-            seconds: how far back, at most a day.
+            seconds: how far back, at most 30 days.
         """
         now = self._clock.now()
-        return await self.archive.window(now - seconds, now, MINUTES)
+        return await self.archive.window(now - seconds, now, MINUTES if seconds <= MINUTES.kept else HOURS)
 
     async def days(self, count: int) -> Window:
         """What all processes measured in the last days, by hours. Budget: 1 trip, 1 command a day that is not remembered."""

@@ -33,10 +33,11 @@ from redis_core.transport.base import TransportStats
 
 if TYPE_CHECKING:
     from redis_core.measuring.window import Window
+    from redis_core.resilience.outage import OutageFigures
 
-__all__ = ["MOST_WINDOW", "store_report"]
+__all__ = ["MOST_WINDOW", "store_alarms", "store_report"]
 
-MOST_WINDOW: Final = 86_400
+MOST_WINDOW: Final = 30 * 86_400
 """Seconds that a report may cover at most."""
 _BUDGET: Final = 1.0
 _FIRST: Final = 20
@@ -58,7 +59,7 @@ async def store_report(
 
     Args:
         probe: the service's health probe, which has the client and the latencies.
-        window: seconds that the fleet's figures are of, at most a day.
+        window: seconds that the fleet's figures are of, at most 30 days; beyond a day the hours that it touches.
         clock: what dates the report.
     """
     client = probe.client
@@ -83,7 +84,10 @@ async def store_report(
     return RedisMetrics(
         time=timestamp(clock),
         uptime_seconds=round(probe.uptime, 1),
-        alarms=_alarms(health.status, client.mode, failure, traffic, together, cost.forecast_month, metrics),
+        alarms=[
+            *store_alarms(health.status, client.mode, failure, client.outage.figures),
+            *_fleet_alarms(traffic, together, cost.forecast_month, metrics),
+        ],
         connection=ConnectionFigures(
             mode=client.mode,
             target=client.transport.target,
@@ -92,6 +96,7 @@ async def store_report(
             connects_total=client.stats.connects,
         ),
         transport=_transport_figures(client.stats),
+        outage=client.outage.figures,
         latency=probe.latency.percentiles(),
         store=None if info is None else identity_of(info),
         server=None if info is None else server_figures_of(info),
@@ -240,20 +245,45 @@ def _labelled(batch: Batch, name: str) -> list[tuple[str, float]]:
     ]
 
 
-def _alarms(
-    status: str,
-    mode: str,
-    failure: str | None,
-    traffic: Traffic,
-    batch: Batch,
-    forecast: float,
-    metrics: Metrics,
-) -> list[Alarm]:
+def store_alarms(status: str, mode: str, failure: str | None, outage: OutageFigures) -> list[Alarm]:
+    """What is wrong with the store, as this process sees it.
+
+    Args:
+        status: of its health.
+        mode: the store's.
+        failure: why it did not answer, if so.
+        outage: how an outage stands, and what waits for its end.
+    """
     found: list[Alarm] = []
     if status == "fail":
         found.append(Alarm("critical", "store-down", f"The store does not answer: {failure}"))
-    if mode in {"degraded", "recovering"}:
-        found.append(Alarm("critical", "degraded", f"Memory serves instead of the store ({mode})"))
+    if outage.credentials_rejected:
+        found.append(
+            Alarm("critical", "credentials-rejected", "The store rejects this process' password or token")
+        )
+    if outage.read_only:
+        found.append(Alarm("critical", "read-only", "The store takes no writes"))
+    if outage.forced:
+        found.append(Alarm("warning", "mock-mode", "An operator lets memory serve instead of the store"))
+    elif mode in {"degraded", "recovering"}:
+        found.append(
+            Alarm(
+                "critical",
+                "degraded",
+                f"Memory serves instead of the store ({mode}); {outage.degraded_seconds:.0f} s in all outages",
+            )
+        )
+    if outage.waiting:
+        text = f"{outage.waiting:,} records wait in the journal, the oldest for {outage.waiting_oldest_seconds:.0f} s"
+        found.append(Alarm("warning", "journal-waiting", text))
+    if outage.quarantined:
+        text = f"{outage.quarantined:,} records of the journal could not be carried out and wait for a person"
+        found.append(Alarm("critical", "journal-quarantine", text))
+    return found
+
+
+def _fleet_alarms(traffic: Traffic, batch: Batch, forecast: float, metrics: Metrics) -> list[Alarm]:
+    found: list[Alarm] = []
     if traffic.error_ratio is not None and traffic.error_ratio >= _ERROR_BURST:
         text = f"{traffic.error_ratio:.1%} of the calls failed ({traffic.errors} of {traffic.operations})"
         found.append(Alarm("critical", "error-burst", text))

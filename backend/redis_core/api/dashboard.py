@@ -40,7 +40,10 @@ def create_dashboard(built: Path = BUILT) -> ASGIApp:
     Args:
         built: the folder that the front end's build has filled.
     """
-    return _Pages(directory=built, html=True, check_dir=False)
+    pages = _Pages(directory=built, html=True, check_dir=False)
+    # A folder that is not there is answered, not raised.
+    pages.config_checked = True
+    return pages
 
 
 class _Pages(StaticFiles):

@@ -19,12 +19,17 @@ from redis_core.measuring.catalogue import CATALOGUE, Metric, split_label
 from redis_core.measuring.cost import price_per_million
 from redis_core.measuring.histogram import upper_bound
 from redis_core.metrics import Metrics
+from redis_core.resilience.outage import OutageFigures
 
 __all__ = ["EXTRA", "PREFIX", "create_prometheus_router", "exposition"]
 
 PREFIX: Final = "redis_core_"
 EXTRA: Final = {
-    "up": "0 if the store did not take the last flush, else 1",
+    "up": "0 while the store is away or did not take the last flush, else 1",
+    "degraded_seconds_total": "Seconds that memory served instead of the store",
+    "outages_total": "How often the store was away",
+    "journal_records": "Records that wait in the journal for the store",
+    "journal_quarantined": "Records of the journal that could not be carried out and wait for a person",
     "cost_dollars_total": "What the billed commands cost, in US dollars",
     "info": "1; its labels tell the library's version and the store's mode",
 }
@@ -56,14 +61,18 @@ def create_prometheus_router(probe_source: ProbeSource, access: AdminAccess) -> 
         metrics = client.service(Metrics)
         price = price_per_million(client.settings, client.mode)
         text = exposition(
-            metrics.recorder.since_start(), mode=client.mode, up=metrics.recorder.failures == 0, price=price
+            metrics.recorder.since_start(),
+            mode=client.mode,
+            up=metrics.recorder.failures == 0 and client.mode not in {"degraded", "recovering"},
+            price=price,
+            outage=client.outage.figures,
         )
         return Response(text, media_type=_MEDIA_TYPE, headers={"Cache-Control": "no-store"})
 
     return router
 
 
-def exposition(batch: Batch, *, mode: str, up: bool, price: float) -> str:
+def exposition(batch: Batch, *, mode: str, up: bool, price: float, outage: OutageFigures) -> str:
     """The figures as Prometheus reads them.
 
     Args:
@@ -71,6 +80,7 @@ def exposition(batch: Batch, *, mode: str, up: bool, price: float) -> str:
         mode: the store's.
         up: whether the store answers.
         price: US dollars a million commands.
+        outage: this process' outages and journal.
     """
     from redis_core import __version__  # noqa: PLC0415 - the package's own, which loads this module's siblings
 
@@ -83,6 +93,10 @@ def exposition(batch: Batch, *, mode: str, up: bool, price: float) -> str:
         lines += _histogram(metric, batch) if metric.kind == "histogram" else _values(metric, batch)
     billed = batch.counters.get("billed_commands_total", 0)
     lines += _extra("up", "gauge", "", int(up))
+    lines += _extra("degraded_seconds_total", "counter", "", outage.degraded_seconds)
+    lines += _extra("outages_total", "counter", "", outage.outages_total)
+    lines += _extra("journal_records", "gauge", "", outage.waiting)
+    lines += _extra("journal_quarantined", "gauge", "", outage.quarantined)
     lines += _extra("cost_dollars_total", "counter", "", billed * price / 1e6)
     lines += _extra("info", "gauge", f'{{version="{__version__}",mode="{mode}"}}', 1)
     return "\n".join(lines) + "\n"

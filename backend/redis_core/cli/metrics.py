@@ -60,8 +60,13 @@ def _shown(found: RedisMetrics) -> Group:
         f"hits{_percent(found.hit_rates.hit_ratio)}, in memory{_percent(found.hit_rates.memory_ratio)}",
     )
     facts.add_row(
-        "cost", f"today ${found.cost.cost_today:,.4f}, 30 days ${found.cost.forecast_month:,.2f} at this rate"
+        "cost",
+        f"today ${found.cost.cost_today:,.4f}, 30 days ${found.cost.forecast_month:,.2f} at this rate"
+        if found.cost.price_per_million
+        else "this store is not billed by command",
     )
+    if found.outage.waiting or found.outage.quarantined:
+        facts.add_row("journal", f"{found.outage.waiting} waiting, {found.outage.quarantined} in quarantine")
     if found.memory is not None and found.memory.used_bytes is not None:
         facts.add_row("memory", f"{found.memory.used_bytes / 2**20:,.1f} MiB")
     parts.append(facts)

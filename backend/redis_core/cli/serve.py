@@ -40,8 +40,8 @@ def up(
     """Run the API, the gateway, the demo and its visitors until Ctrl-C."""
     from redis_core.cli import services  # noqa: PLC0415 - FastAPI and uvicorn, which other commands need not load
 
-    configure_logs()
     settings = _settings(raptorflow_host=host, raptorflow_port=port, gateway_port=gateway_port)
+    configure_logs(level=settings.raptorflow_log_level)
     services.run(services.up(settings, demo=demo, traffic=traffic, rest=gateway, as_json=json))
 
 
@@ -53,8 +53,9 @@ def gateway(
     """Run the Upstash-compatible REST gateway alone, until Ctrl-C."""
     from redis_core.cli import services  # noqa: PLC0415 - as above
 
-    configure_logs()
-    services.run(services.gateway(_settings(raptorflow_host=host, gateway_port=port), as_json=json))
+    settings = _settings(raptorflow_host=host, gateway_port=port)
+    configure_logs(level=settings.raptorflow_log_level)
+    services.run(services.gateway(settings, as_json=json))
 
 
 def _settings(**overrides: object) -> Settings:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from redis_core.config import load_settings
 from redis_core.log_format import configure_logs
 
 __all__ = ["worker"]
@@ -43,7 +44,7 @@ def worker(
     """Run jobs until SIGTERM or Ctrl-C, then let them finish. A second signal hands them back at once."""
     from redis_core.cli.worker_process import Options, run_here, supervise  # noqa: PLC0415 - uvloop and the user's modules
 
-    configure_logs()
+    configure_logs(level=load_settings().raptorflow_log_level)
     options = Options(
         tuple(modules), tuple(name.strip() for name in queues.split(",") if name.strip()), concurrency, grace, lease, health_file,
         health_port,

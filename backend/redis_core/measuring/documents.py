@@ -10,6 +10,7 @@ from typing import Literal
 from msgspec import Struct
 
 from redis_core.latency import Latency
+from redis_core.resilience.outage import OutageFigures
 from redis_core.store_info import Memory, ServerFigures, StoreIdentity
 
 __all__ = [
@@ -212,14 +213,15 @@ class Alarm(Struct, frozen=True):
 
     severity: Literal["critical", "warning"]
     code: str
-    """`store-down`, `degraded`, `error-burst`, `queue-stuck`, `bill-forecast`, `metrics-not-flushed`."""
+    """`store-down`, `credentials-rejected`, `read-only`, `degraded`, `mock-mode`, `journal-waiting`, `journal-quarantine`,
+    `error-burst`, `queue-stuck`, `bill-forecast`, `metrics-not-flushed`."""
     text: str
 
 
 class RedisMetrics(Struct, frozen=True):
     """The full report of `GET /api/v1/admin/redis-metrics`.
 
-    `connection`, `transport` and `latency` are of the process that answers and are told also while the store is away. `store`,
+    `connection`, `transport`, `outage` and `latency` are of the process that answers and are told also while the store is away. `store`,
     `server` and `memory` are the store's own, None while it is away. The others are of all processes within `window_seconds`.
     """
 
@@ -229,6 +231,8 @@ class RedisMetrics(Struct, frozen=True):
     alarms: list[Alarm]
     connection: ConnectionFigures
     transport: TransportFigures
+    outage: OutageFigures
+    """How an outage stands in this process, and what its journal keeps."""
     latency: Latency
     """Of the PINGs that health and metrics sent."""
     store: StoreIdentity | None

@@ -14,6 +14,7 @@ from redis_core.api.prometheus import EXTRA, PREFIX, exposition
 from redis_core.client import Client
 from redis_core.measuring.batch import Batch
 from redis_core.metrics import CATALOGUE, Metrics
+from redis_core.resilience.outage import OutageFigures
 from tests.admin_world import asking, bearer, service
 
 _DEPLOY = Path(redis_core.__file__).parents[2] / "deploy"
@@ -70,7 +71,7 @@ def test_buckets_are_cumulative() -> None:
     histogram = batch.durations["queue_wait_seconds|agents"] = Histogram()
     for seconds in (0.0001, 0.01, 0.01, 1.0, 100.0):
         histogram.add(seconds)
-    samples = parsed(exposition(batch, mode="tcp", up=True, price=0))
+    samples = parsed(exposition(batch, mode="tcp", up=True, price=0, outage=OutageFigures()))
     counts = [value for (name, _), value in samples.items() if name == "redis_core_queue_wait_seconds_bucket"]
     assert counts == sorted(counts)
     assert (counts[-2], counts[-1]) == (4, 5)

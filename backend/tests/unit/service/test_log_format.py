@@ -25,6 +25,7 @@ def _logging_as_it_was() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+    logging.getLogger("redis_core").setLevel(logging.NOTSET)
     structlog.reset_defaults()
 
 

@@ -26,11 +26,11 @@ def lines() -> Iterator[io.StringIO]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     stream = io.StringIO()
-    configure_logs(stream, json=True)
-    root.setLevel(logging.DEBUG)
+    configure_logs(stream, json=True, level="debug")
     yield stream
     root.handlers[:] = handlers
     root.setLevel(level)
+    logging.getLogger("redis_core").setLevel(logging.NOTSET)
     structlog.reset_defaults()
 
 
