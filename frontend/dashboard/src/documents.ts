@@ -73,7 +73,6 @@ export interface ErrorFigures {
 
 export interface SlowOperation {
   time: string;
-  process: string;
   operation: string;
   service: string;
   workspace: string | null;
@@ -162,12 +161,34 @@ export interface Latency {
   max_ms: number | null;
 }
 
+export interface OutageFigures {
+  state: "healthy" | "suspect" | "degraded" | "recovering";
+  available: boolean;
+  forced: boolean;
+  read_only: boolean;
+  credentials_rejected: boolean;
+  outages_total: number;
+  degraded_seconds: number;
+  waiting: number;
+  waiting_oldest_seconds: number;
+  replayed_total: number;
+  quarantined: number;
+  losses_total: number;
+}
+
+export interface MockMode {
+  on: boolean;
+  mode: string;
+  outage: OutageFigures;
+}
+
 export interface RedisMetrics {
   time: string;
   uptime_seconds: number;
   alarms: Alarm[];
   connection: ConnectionFigures;
   transport: TransportFigures;
+  outage: OutageFigures;
   latency: Latency;
   store: StoreIdentity | null;
   server: ServerFigures | null;

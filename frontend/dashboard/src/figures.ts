@@ -23,10 +23,29 @@ export function useSeries(...names: readonly string[]): Live<SeriesByName> {
       const from = Math.floor(Date.now() / 1000) - seconds;
       const step = Math.max(60, Math.ceil(seconds / POINTS / 60) * 60);
       const all = await Promise.all(names.map((metric) => ask<Series>("admin/redis-series", { metric, from, step }, abort)));
-      return Object.fromEntries(all.map((series) => [series.metric, series]));
+      return Object.fromEntries(all.map((series) => [series.metric, whole(series)]));
     },
     [seconds, ...names],
   );
+}
+
+/** A rate's last time is left out while its bucket is filling: it would look as if traffic fell. */
+export function whole(series: Series, now: number = Date.now() / 1000): Series {
+  const bucket = series.step < 3600 ? 60 : 3600;
+  const last = series.times.at(-1);
+  if (series.kind !== "counter" || last === undefined || now - last >= bucket) return series;
+  const lines = series.lines.map((line) => ({ ...line, values: line.values.slice(0, -1) }));
+  return { ...series, times: series.times.slice(0, -1), lines };
+}
+
+/** What a metric without labels is called: `errors_total` is "errors". */
+export function word(metric: string): string {
+  return metric.replace(/(_seconds)?(_total)?$/, "").replaceAll("_", " ");
+}
+
+/** The lines on which anything happened. */
+export function happened(all: readonly Line[]): Line[] {
+  return all.filter((line) => line.values.some((value) => value !== null && value !== 0));
 }
 
 export const NO_TIMES: readonly number[] = [];
@@ -40,7 +59,7 @@ export function lines(series: Series | undefined, names?: Record<string, string>
   if (series === undefined) return [];
   return series.lines
     .filter((line) => names === undefined || line.label in names)
-    .map((line) => ({ name: names?.[line.label] ?? (line.label || series.metric), values: scaled(line, scale) }));
+    .map((line) => ({ name: names?.[line.label] ?? (line.label || word(series.metric)), values: scaled(line, scale) }));
 }
 
 /** The sum of all lines, as one. */

@@ -1,8 +1,9 @@
 /** What is wrong first; then how much, how fast, and what it costs. */
 
 import { Chart } from "../chart";
-import type { Alarm, RedisMetrics } from "../documents";
-import { lines, share, times, total, useReport, useSeries } from "../figures";
+import { confirmAction } from "../dialog";
+import type { Alarm, MockMode, OutageFigures, RedisMetrics } from "../documents";
+import { happened, lines, share, times, total, useReport, useSeries } from "../figures";
 import { bytes, count, dollars, milliseconds, percent, rate, seconds } from "../format";
 import { Card, Facts, Section, State, Tag } from "../parts";
 import { link } from "../router";
@@ -14,6 +15,7 @@ const WHERE: Record<string, string> = {
   "queue-stuck": "queues",
   "bill-forecast": "workspaces",
   "error-burst": "slow",
+  "mock-mode": "audit",
 };
 
 export function Overview() {
@@ -42,8 +44,7 @@ export function Overview() {
           />
           <Card name="Cache hits" value={percent(now.hit_rates.hit_ratio)} more={`memory ${percent(now.hit_rates.memory_ratio)}`} />
           <Card name="Errors" value={count(now.traffic.errors)} more={`${percent(now.traffic.error_ratio)} of calls`} />
-          <Card name="Today's bill" value={dollars(now.cost.cost_today)} more={`forecast ${dollars(now.cost.forecast_today)}`} />
-          <Card name="30 days" value={dollars(now.cost.forecast_month)} more={`at ${dollars(now.cost.price_per_million)} a million`} />
+          <Bill report={now} />
         </div>
       )}
       <div class="two">
@@ -69,15 +70,15 @@ export function Overview() {
           format={percent}
         />
         <Chart
-          title="Billed commands a second"
+          title={now?.cost.price_per_million === 0 ? "Commands a second" : "Billed commands a second"}
           times={times(found.billed_commands_total)}
-          lines={total(found.billed_commands_total, "billed commands")}
+          lines={total(found.billed_commands_total, "those inside scripts included")}
           format={(value) => `${rate(value)}/s`}
         />
         <Chart
           title="Errors"
           times={times(found.errors_total)}
-          lines={lines(found.errors_total)}
+          lines={happened(lines(found.errors_total))}
           format={(value) => `${rate(value)}/s`}
           empty="No errors in this range."
         />
@@ -91,7 +92,7 @@ export function Overview() {
       </div>
       {now !== null && (
         <div class="two">
-          <Section title="Store">
+          <Section title="Store" tools={<MockSwitch report={now} />}>
             <Store report={now} />
           </Section>
           <Section title="Services">
@@ -111,6 +112,24 @@ export function Overview() {
           </Section>
         </div>
       )}
+    </>
+  );
+}
+
+/** Also in words where no command is billed: a row of zeros would look like figures that are missing. */
+function Bill(props: { report: RedisMetrics }) {
+  const { cost, traffic } = props.report;
+  if (cost.price_per_million === 0)
+    return (
+      <>
+        <Card name="Commands" value={count(traffic.billed_commands)} more={`${count(traffic.commands)} sent, the others inside scripts`} />
+        <Card name="Bill" value="none" more="this store is not billed by command" />
+      </>
+    );
+  return (
+    <>
+      <Card name="Today's bill" value={dollars(cost.cost_today)} more={`forecast ${dollars(cost.forecast_today)}`} />
+      <Card name="30 days" value={dollars(cost.forecast_month)} more={`at ${dollars(cost.price_per_million)} a million`} />
     </>
   );
 }
@@ -138,13 +157,56 @@ function Wrong(props: { report: RedisMetrics }) {
   );
 }
 
+function outages(figures: OutageFigures): string {
+  if (figures.outages_total === 0) return "none since this process started";
+  return `${count(figures.outages_total)}, ${seconds(figures.degraded_seconds)} on memory in all`;
+}
+
+function journal(figures: OutageFigures): string {
+  if (figures.waiting === 0 && figures.quarantined === 0) return "empty";
+  const aside = figures.quarantined > 0 ? `, ${count(figures.quarantined)} in quarantine` : "";
+  return `${count(figures.waiting)} records wait${aside}`;
+}
+
+/** Mock mode of the process that answers: what an operator does when the store is there and harms. */
+function MockSwitch(props: { report: RedisMetrics }) {
+  const { connection, outage } = props.report;
+  if (connection.mode === "memory") return null;
+  const on = outage.forced;
+  return (
+    <button
+      type="button"
+      class={on ? "main" : "quiet"}
+      onClick={() =>
+        confirmAction<MockMode>({
+          title: on ? "Go back to the store?" : "Serve from memory?",
+          body: (
+            <p>
+              {on
+                ? "What the journal keeps is carried out first, then the store serves again."
+                : "The process that answers here stops using the store, as in an outage: what must not be lost waits in its journal. Other processes go on; edit MOCK_REDIS in backend/.env.production to switch all of a host."}
+            </p>
+          ),
+          button: on ? "Go back" : "Serve from memory",
+          danger: !on,
+          path: `admin/mock?on=${on ? "false" : "true"}`,
+          method: "PUT",
+          done: (answer) => (answer.on ? "Memory serves." : `The store is coming back: ${answer.mode}.`),
+        })
+      }
+    >
+      {on ? "Go back to the store …" : "Serve from memory …"}
+    </button>
+  );
+}
+
 function title(alarm: Alarm): string {
   const words = alarm.code.replaceAll("-", " ");
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
 function Store(props: { report: RedisMetrics }) {
-  const { connection, store, server, memory, transport, latency, processes, uptime_seconds } = props.report;
+  const { connection, store, server, memory, transport, latency, outage, processes, uptime_seconds } = props.report;
   const mode = connection.mode;
   const used = memory?.limit_bytes ? `${bytes(memory.used_bytes)} of ${bytes(memory.limit_bytes)}` : bytes(memory?.used_bytes);
   return (
@@ -158,11 +220,18 @@ function Store(props: { report: RedisMetrics }) {
         ],
         ["Where", <code>{connection.target}</code>],
         ["Server", store === null ? "–" : `${store.server} ${store.version ?? ""} ${store.role ?? ""}`],
-        ["PING p50 / p99", `${milliseconds(latency.p50_ms)} / ${milliseconds(latency.p99_ms)}`],
+        [
+          "PING",
+          latency.samples === 0
+            ? "–"
+            : `p50 ${milliseconds(latency.p50_ms)}, p99 ${milliseconds(latency.p99_ms)}, of ${count(latency.samples)} sent by this process`,
+        ],
         ["Memory", used],
         ["Eviction", memory?.eviction_policy ?? "–"],
         ["Clients", count(server?.connected_clients)],
         ["Commands a trip", transport.commands_per_trip === null ? "–" : rate(transport.commands_per_trip)],
+        ["Outages", outages(outage)],
+        ["Journal", journal(outage)],
         ["Processes", `${count(processes)}, this one for ${seconds(uptime_seconds)}`],
       ]}
     />

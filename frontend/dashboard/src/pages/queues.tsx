@@ -3,7 +3,7 @@
 import { signal } from "@preact/signals";
 import { useMemo } from "preact/hooks";
 
-import { ask, change } from "../api";
+import { ask, change, type Problem } from "../api";
 import { Chart } from "../chart";
 import { confirmAction, show } from "../dialog";
 import type { Done, JobFigures, JobPage, QueueFigures, QueueList } from "../documents";
@@ -35,7 +35,7 @@ export function Queues() {
           columns={[
             { head: "Queue", cell: (row) => <a href={link("queues", { queue: row.queue })}>{row.queue}</a>, by: (row) => row.queue },
             { head: "State", cell: state },
-            { head: "Waiting", cell: (row) => count(row.waiting), by: (row) => row.waiting, number: true },
+            { head: "Waiting", cell: (row) => count(due(row)), by: due, number: true },
             { head: "Running", cell: (row) => count(row.running), by: (row) => row.running, number: true },
             { head: "Later", cell: (row) => count(row.delayed), by: (row) => row.delayed, number: true },
             { head: "Dead", cell: (row) => count(row.dead), by: (row) => row.dead, number: true },
@@ -60,9 +60,14 @@ export function Queues() {
   );
 }
 
+/** What waits and may run by now. */
+function due(queue: QueueFigures): number {
+  return Math.max(0, queue.waiting - queue.delayed);
+}
+
 function state(queue: QueueFigures) {
   if (queue.paused) return <Tag kind="warn">paused</Tag>;
-  if (queue.waiting > 0 && queue.workers === 0) return <Tag kind="bad">no worker</Tag>;
+  if (due(queue) > 0 && queue.workers === 0) return <Tag kind="bad">no worker</Tag>;
   return <Tag kind="good">running</Tag>;
 }
 
@@ -163,7 +168,10 @@ function Jobs(props: { queue: string; workspaces: readonly string[] }) {
           <input value={typed.task.value} onInput={(event) => (typed.task.value = event.currentTarget.value)} />
         </label>
         <button type="submit">Show</button>
-        {workspace && <ByFilter queue={props.queue} workspace={workspace} state={chosen} task={task} />}
+        {workspace &&
+          (chosen === "dead" ? (["retry", "delete"] as const) : (["cancel"] as const)).map((name) => (
+            <ByFilter queue={props.queue} workspace={workspace} state={chosen} task={task} name={name} />
+          ))}
       </form>
       <State of={jobs} />
       <Table
@@ -233,16 +241,22 @@ function One(props: { job: JobFigures }) {
 }
 
 /** The same for all that match: first counted, then asked, then done. */
-function ByFilter(props: { queue: string; workspace: string; state: string; task: string }) {
-  const name = props.state === "dead" ? "retry" : "cancel";
+function ByFilter(props: { queue: string; workspace: string; state: string; task: string; name: "retry" | "cancel" | "delete" }) {
+  const { name } = props;
   const path = `admin/queues/${encodeURIComponent(props.queue)}/${name}`;
   const which = { workspace: props.workspace, task: props.task || null };
   const words = props.state === "dead" ? which : { ...which, state: props.state };
 
   async function countFirst(): Promise<void> {
-    const counted = await change<Done>(path, { ...words, dry_run: true });
+    let counted: Done;
+    try {
+      counted = await change<Done>(path, { ...words, dry_run: true });
+    } catch (error) {
+      show("Not counted", <p class="note bad">{(error as Problem).message}</p>);
+      return;
+    }
     confirmAction<Done>({
-      title: `${capital(name)} ${count(counted.matched)} jobs?`,
+      title: `${capital(name)} ${count(counted.matched)} ${counted.matched === 1 ? "job" : "jobs"}?`,
       body: (
         <p>
           All {props.state} jobs of {props.workspace}

@@ -2,7 +2,7 @@
 
 import { Chart } from "../chart";
 import type { ErrorFigures, SlowOperation } from "../documents";
-import { lines, times, useReport, useSeries } from "../figures";
+import { happened, lines, times, useReport, useSeries } from "../figures";
 import { ago, count, milliseconds, rate } from "../format";
 import { Section, State } from "../parts";
 import { Table } from "../table";
@@ -21,14 +21,13 @@ export function Slow() {
           caption="Slow operations, no keys and no values"
           empty="Nothing was slow in this range."
           rows={now?.slow_operations ?? []}
-          id={(row) => `${row.time} ${row.process} ${row.operation}`}
+          id={(row) => `${row.time} ${row.operation} ${row.workspace} ${row.duration_ms}`}
           columns={[
             { head: "When", cell: (row) => ago(Date.parse(row.time) / 1000), by: (row) => row.time },
             { head: "Took", cell: (row) => milliseconds(row.duration_ms), by: (row) => row.duration_ms, number: true },
             { head: "Operation", cell: (row) => <code>{row.operation}</code>, by: (row) => row.operation },
             { head: "Service", cell: (row) => row.service, by: (row) => row.service },
             { head: "Workspace", cell: (row) => row.workspace ?? "–", by: (row) => row.workspace ?? "" },
-            { head: "Process", cell: (row) => <code>{row.process}</code>, by: (row) => row.process },
           ]}
         />
       </Section>
@@ -42,7 +41,7 @@ export function Slow() {
         <Chart
           title="Errors"
           times={times(found.errors_total)}
-          lines={lines(found.errors_total)}
+          lines={happened(lines(found.errors_total))}
           format={(value) => `${rate(value)}/s`}
           empty="No errors in this range."
         />
