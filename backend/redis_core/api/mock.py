@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -15,11 +17,13 @@ from redis_core.audit import Actor, AuditLog
 from redis_core.client import Client
 from redis_core.errors import ConfigError, StoreError
 from redis_core.log import get_logger
-from redis_core.resilience.outage import OutageFigures
+from redis_core.resilience.outage import Change, OutageFigures, State
 
 __all__ = ["MockMode", "create_mock_router"]
 
 _LOG: Final = get_logger("redis_core.audit")
+_LATE: Final[set[asyncio.Task[None]]] = set()
+"""Entries on their way after an outage: the event loop alone would not keep them."""
 
 
 class MockMode(Struct, frozen=True):
@@ -73,13 +77,38 @@ def create_mock_router(probe_source: ProbeSource, access: AdminAccess) -> APIRou
 async def _write_down(client: Client, actor: Actor, *, on: bool) -> None:
     """Add to the audit log of the store, not of the memory that is forgotten."""
     action = "mock.on" if on else "mock.off"
-    try:
+
+    async def store() -> None:
         await AuditLog(client.primary).record(
             actor, action, client.transport.target, before={"on": not on}, after={"on": on}
         )
+
+    try:
+        await store()
     except StoreError as error:
-        # The switch is for when the store is away. The process' log has the line already.
-        _LOG.warning("audit entry not stored", action=action, reason=str(error))
+        # The switch is for when the store is away, and coming back takes a moment. The process' log has the line already.
+        _LOG.warning("audit entry waits for the store", action=action, reason=str(error))
+        if not client.outage.available:
+            _when_back(client, store)
+
+
+def _when_back(client: Client, store: Callable[[], Awaitable[None]]) -> None:
+    """Call `store` once the store serves again."""
+
+    async def late() -> None:
+        try:
+            await store()
+        except StoreError as error:
+            _LOG.warning("audit entry not stored", reason=str(error))
+
+    def told(change: Change) -> None:
+        if change.after is State.HEALTHY:
+            stop()
+            task = asyncio.get_running_loop().create_task(late(), name="late-audit-entry")
+            _LATE.add(task)
+            task.add_done_callback(_LATE.discard)
+
+    stop = client.outage.watch(told)
 
 
 def _is_on(client: Client) -> bool:
