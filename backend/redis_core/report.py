@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from redis_core.measuring.window import Window
     from redis_core.resilience.outage import OutageFigures
 
-__all__ = ["MOST_WINDOW", "store_alarms", "store_report"]
+__all__ = ["MOST_WINDOW", "fleet_alarms", "store_alarms", "store_report"]
 
 MOST_WINDOW: Final = 30 * 86_400
 """Seconds that a report may cover at most."""
@@ -86,7 +86,7 @@ async def store_report(
         uptime_seconds=round(probe.uptime, 1),
         alarms=[
             *store_alarms(health.status, client.mode, failure, client.outage.figures),
-            *_fleet_alarms(traffic, together, cost.forecast_month, metrics),
+            *fleet_alarms(traffic, together, cost.forecast_month, metrics.recorder.failures),
         ],
         connection=ConnectionFigures(
             mode=client.mode,
@@ -282,7 +282,15 @@ def store_alarms(status: str, mode: str, failure: str | None, outage: OutageFigu
     return found
 
 
-def _fleet_alarms(traffic: Traffic, batch: Batch, forecast: float, metrics: Metrics) -> list[Alarm]:
+def fleet_alarms(traffic: Traffic, batch: Batch, forecast: float, failed_flushes: int) -> list[Alarm]:
+    """What is wrong with the fleet within the window.
+
+    Args:
+        traffic: of all processes.
+        batch: their levels.
+        forecast: US dollars that 30 days cost at this rate.
+        failed_flushes: how often in a row this process could not write its figures.
+    """
     found: list[Alarm] = []
     if traffic.error_ratio is not None and traffic.error_ratio >= _ERROR_BURST:
         text = f"{traffic.error_ratio:.1%} of the calls failed ({traffic.errors} of {traffic.operations})"
@@ -295,8 +303,8 @@ def _fleet_alarms(traffic: Traffic, batch: Batch, forecast: float, metrics: Metr
             )
     if forecast >= _BILL:
         found.append(Alarm("warning", "bill-forecast", f"At this rate 30 days cost ${forecast:,.2f}"))
-    if metrics.recorder.failures > 1:
-        late = metrics.recorder.failures * FLUSH_EVERY
+    if failed_flushes > 1:
+        late = failed_flushes * FLUSH_EVERY
         found.append(
             Alarm("warning", "metrics-not-flushed", f"This process could not flush for {late:.0f} s")
         )

@@ -3,89 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-import redis_core
 from redis_core.cli.app import run
 from redis_core.errors import ConfigError, StoreUnavailable
+from tests.command_line import WITHIN, Cli, fetch
 from tests.server_process import free_port
-
-_BACKEND = Path(redis_core.__file__).parent.parent
-_WITHIN = 30
-"""Seconds; what takes longer hangs."""
-
-
-class Cli:
-    """Runs the command line in an empty folder, with no settings but those given."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def _options(self, settings: dict[str, str]) -> dict[str, Any]:
-        # A process group of its own: a signal for it is for nobody else.
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        environment = {
-            **kept,
-            "PYTHONPATH": str(_BACKEND),
-            "RAPTORFLOW_ENV": "test",
-            "RAPTORFLOW_STATE_DIR": str(self._folder / "state"),
-            "MOCK_REDIS": "true",
-            **settings,
-        }
-        return {"cwd": self._folder, "env": environment, "text": True, "start_new_session": True}
-
-    def __call__(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "redis_core", *arguments]
-        done = subprocess.run(
-            command, check=False, capture_output=True, timeout=_WITHIN, **self._options(settings)
-        )
-        assert "Traceback" not in done.stdout + done.stderr
-        return done
-
-    def start(self, *arguments: str, **settings: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "redis_core", *arguments]
-        return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **self._options(settings)
-        )
-
-    @contextmanager
-    def serving(
-        self, *arguments: str, **settings: str
-    ) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
-        """A command that serves, and the addresses that it printed."""
-        process = self.start(*arguments, "--json", **settings)
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            assert line, process.communicate(timeout=_WITHIN)
-            yield process, json.loads(line)
-        finally:
-            process.kill()
-            process.communicate()
 
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
     return Cli(tmp_path)
-
-
-def fetch(url: str, token: str = "", body: str = "") -> Any:
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    request = urllib.request.Request(url, headers=headers, data=body.encode() or None)
-    with urllib.request.urlopen(request, timeout=_WITHIN) as response:
-        return json.load(response)
 
 
 class TestHealth:
@@ -174,11 +110,11 @@ class TestEnds:
             url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
             process = cli.start("health", MOCK_REDIS="", REDIS_URL=url, REDIS_CONNECT_TIMEOUT="60")
             try:
-                silent.settimeout(_WITHIN)
+                silent.settimeout(WITHIN)
                 connection, _ = silent.accept()
                 with connection:
                     process.send_signal(signal.SIGINT)
-                    out, err = process.communicate(timeout=_WITHIN)
+                    out, err = process.communicate(timeout=WITHIN)
             finally:
                 process.kill()
         assert (process.returncode, out) == (130, "")
@@ -233,13 +169,13 @@ class TestUp:
                 "result": "OK"
             }
             assert fetch(f"{addresses['gateway']}/get/greeting", reading) == {"result": "hello"}
-            until = time.monotonic() + _WITHIN
+            until = time.monotonic() + WITHIN
             metrics = f"{addresses['api']}/api/v1/admin/redis-metrics"
             while fetch(metrics)["transport"]["commands_total"] < 50:
                 assert time.monotonic() < until, "the demo has no visitors"
                 time.sleep(0.05)
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=_WITHIN)
+            out, err = process.communicate(timeout=WITHIN)
         assert (process.returncode, out) == (0, "")
         # The demo's visitors log in, which is told; nothing else is.
         said = [json.loads(line) for line in err.splitlines()]
@@ -253,11 +189,11 @@ class TestUp:
             out = ""
             while "Ctrl-C" not in out:
                 line = process.stdout.readline()
-                assert line, process.communicate(timeout=_WITHIN)
+                assert line, process.communicate(timeout=WITHIN)
                 out += line
         finally:
             process.terminate()
-            rest, err = process.communicate(timeout=_WITHIN)
+            rest, err = process.communicate(timeout=WITHIN)
         assert process.returncode == 0
         for word in ("/demo", "/api/v1/health/redis", "curl ", "$GATEWAY_TOKEN", "--traffic"):
             assert word in out
@@ -280,7 +216,7 @@ class TestUp:
             assert fetch(f"{addresses['api']}/api/v1/health/redis?probe=live")["status"] == "pass"
             assert "demo" not in addresses
             process.send_signal(signal.SIGTERM)
-            _, err = process.communicate(timeout=_WITHIN)
+            _, err = process.communicate(timeout=WITHIN)
         assert process.returncode == 0
         assert json.loads(err.splitlines()[0])["event"] == "the store does not answer yet"
         assert "geheim" not in err
@@ -295,7 +231,7 @@ class TestUp:
                 assert addresses["store"].startswith("embedded valkey")
                 assert fetch(addresses["gateway"], settings["GATEWAY_TOKEN"], body) == {"result": answer}
                 process.send_signal(signal.SIGINT)
-                assert process.wait(_WITHIN) == 0
+                assert process.wait(WITHIN) == 0
 
 
 class TestGateway:
@@ -306,10 +242,10 @@ class TestGateway:
                 "Accept": "text/event-stream",
             }
             request = urllib.request.Request(f"{addresses['gateway']}/subscribe/news", headers=headers)
-            with urllib.request.urlopen(request, timeout=_WITHIN) as stream:
+            with urllib.request.urlopen(request, timeout=WITHIN) as stream:
                 assert stream.readline().startswith(b"data: subscribe,news")
                 process.send_signal(signal.SIGINT)
-                out, err = process.communicate(timeout=_WITHIN)
+                out, err = process.communicate(timeout=WITHIN)
         assert (process.returncode, out, err) == (0, "", "")
 
 
@@ -318,7 +254,7 @@ class TestVerificationScript:
 
     def _run(self, cli: Cli, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(self._SCRIPT), *arguments]
-        return subprocess.run(command, check=False, capture_output=True, timeout=_WITHIN, **cli._options({}))
+        return subprocess.run(command, check=False, capture_output=True, timeout=WITHIN, **cli.options({}))
 
     def test_passes_on_a_good_store(self, cli: Cli, valkey_socket: str) -> None:
         done = self._run(cli, "--url", f"unix://{valkey_socket}")

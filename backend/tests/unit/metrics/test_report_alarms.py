@@ -10,8 +10,9 @@ from redis_core.api.prometheus import exposition
 from redis_core.client import Client
 from redis_core.health import HealthProbe
 from redis_core.measuring.batch import Batch
+from redis_core.measuring.documents import Traffic
 from redis_core.metrics import Metrics
-from redis_core.report import MOST_WINDOW, store_alarms, store_report
+from redis_core.report import MOST_WINDOW, fleet_alarms, store_alarms, store_report
 from redis_core.resilience.outage import OutageFigures
 from tests.metrics_world import NOON, MovedClock
 
@@ -35,6 +36,29 @@ def test_what_is_wrong_with_the_store_is_an_alarm(
     status: str, mode: str, figures: dict[str, Any], raised: list[tuple[str, str]]
 ) -> None:
     found = store_alarms(status, mode, "StoreUnavailable", OutageFigures(**figures))
+    assert [(alarm.severity, alarm.code) for alarm in found] == raised
+
+
+@pytest.mark.parametrize(
+    ("failing", "levels", "forecast", "failed_flushes", "raised"),
+    [
+        (4, {}, 99.0, 1, []),
+        (5, {}, 0.0, 0, [("critical", "error-burst")]),
+        (0, {"queue_depth|mail": 1000.0}, 0.0, 0, [("critical", "queue-stuck")]),
+        (0, {"queue_depth|mail": 1000.0, "jobs_running": 1.0}, 0.0, 0, []),
+        (0, {}, 100.0, 0, [("warning", "bill-forecast")]),
+        (0, {}, 0.0, 2, [("warning", "metrics-not-flushed")]),
+    ],
+)
+def test_what_is_wrong_with_the_fleet_is_an_alarm(
+    failing: int,
+    levels: dict[str, float],
+    forecast: float,
+    failed_flushes: int,
+    raised: list[tuple[str, str]],
+) -> None:
+    traffic = Traffic(100, 1.0, 100, 100, 100, failing, failing / 100, 0, 0)
+    found = fleet_alarms(traffic, Batch(levels=levels), forecast, failed_flushes)
     assert [(alarm.severity, alarm.code) for alarm in found] == raised
 
 
