@@ -1,5 +1,6 @@
 // Drives Chromium for the tests: one line of JSON in, one out.
 
+import { readFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 
@@ -45,6 +46,22 @@ const commands = {
   async click({ tab, selector }) {
     await tabs.get(tab).page.click(selector);
   },
+  async press({ tab, key }) {
+    await tabs.get(tab).page.keyboard.press(key);
+  },
+  /** Another window, and light or dark. */
+  async look({ tab, width = 1280, height = 900, dark = false }) {
+    const { page } = tabs.get(tab);
+    await page.setViewportSize({ width, height });
+    await page.emulateMedia({ colorScheme: dark ? "dark" : "light" });
+  },
+  /** What axe-core finds: the rule, where, and why. Evaluated, because a strict content policy lets no script of ours be loaded. */
+  async axe({ tab, source }) {
+    const { page } = tabs.get(tab);
+    if (!(await page.evaluate("typeof axe === 'object'"))) await page.evaluate(await readFile(source, "utf-8"));
+    return await page.evaluate(`axe.run({ resultTypes: ["violations"] }).then(({ violations }) => violations.map((one) => ({
+      rule: one.id, where: one.nodes.map((node) => node.html.slice(0, 200)), why: one.nodes[0]?.failureSummary })))`);
+  },
   async goto({ tab, url }) {
     await tabs.get(tab).page.goto(url);
   },
@@ -70,8 +87,8 @@ const commands = {
     for (const { targetId } of targetInfos) await session.send("Target.closeTarget", { targetId });
     return targetInfos.length;
   },
-  async screenshot({ tab, path }) {
-    await tabs.get(tab).page.screenshot({ path, fullPage: true });
+  async screenshot({ tab, path, fullPage = true }) {
+    await tabs.get(tab).page.screenshot({ path, fullPage });
   },
   errors: async ({ tab }) => tabs.get(tab).errors,
 };

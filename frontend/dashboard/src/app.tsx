@@ -2,7 +2,7 @@
 
 import { signal } from "@preact/signals";
 import type { ComponentType } from "preact";
-import { useMemo } from "preact/hooks";
+import { useEffect, useMemo } from "preact/hooks";
 
 import { refused, setToken, token } from "./api";
 import { Dialogs } from "./dialog";
@@ -31,6 +31,8 @@ const PAGES: readonly { path: string; name: string; show: ComponentType }[] = [
 ];
 
 export function App() {
+  // On a phone the pages are one line that scrolls: the present one is in sight.
+  useEffect(() => document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" }), [page.value]);
   if (refused.value !== null) return <Login />;
   const shown = PAGES.find((one) => one.path === page.value);
   const Page = shown?.show ?? Nowhere;
@@ -41,7 +43,7 @@ export function App() {
         To the content
       </a>
       <div class="frame">
-        <div class="side">
+        <header class="side">
           <div class="brand">
             <Mark /> RaptorFlow Redis
           </div>
@@ -61,7 +63,7 @@ export function App() {
               Forget the token
             </button>
           )}
-        </div>
+        </header>
         <main id="content" tabIndex={-1}>
           <div class="top">
             <h1>{shown?.name ?? "Not found"}</h1>

@@ -77,6 +77,6 @@ function significant(value: number): string {
   const size = Math.abs(value);
   if (size >= 100) return plain.format(value);
   if (size >= 10) return value.toFixed(1).replace(/\.0$/, "");
-  if (size >= 0.01 || size === 0) return value.toFixed(2).replace(/\.?0+$/, "");
-  return value.toPrecision(1);
+  if (size >= 0.1 || size === 0) return value.toFixed(2).replace(/\.?0+$/, "");
+  return String(Number(value.toPrecision(2)));
 }

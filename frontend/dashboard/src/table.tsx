@@ -39,7 +39,7 @@ export function Table<Row>(props: {
               <th
                 scope="col"
                 class={column.number ? "number" : ""}
-                aria-sort={order.value?.column === place ? (order.value.down ? "descending" : "ascending") : "none"}
+                aria-sort={column.by && (order.value?.column === place ? (order.value.down ? "descending" : "ascending") : "none")}
               >
                 {column.by ? (
                   <button type="button" class="sort" onClick={() => (order.value = next(order.value, place))}>
@@ -47,7 +47,7 @@ export function Table<Row>(props: {
                     <span aria-hidden="true">{order.value?.column === place ? (order.value.down ? " ↓" : " ↑") : ""}</span>
                   </button>
                 ) : (
-                  column.head
+                  column.head || <span class="heard">Actions</span>
                 )}
               </th>
             ))}

@@ -15,7 +15,7 @@ export function Slow() {
   return (
     <>
       <State of={report} />
-      <Section title="Slow operations">
+      <Section title="The slowest">
         <Table<SlowOperation>
           quiet
           caption="Slow operations, no keys and no values"
@@ -48,7 +48,7 @@ export function Slow() {
         <Section title="Errors by kind">
           <Table<ErrorFigures>
             quiet
-            caption="Errors by kind"
+            caption="Errors of this range, by kind"
             empty="No errors in this range."
             rows={now?.errors ?? []}
             id={(row) => row.kind}

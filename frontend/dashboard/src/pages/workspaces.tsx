@@ -19,7 +19,7 @@ export function Workspaces() {
       <State of={report} />
       {now && (
         <div class="cards">
-          <Card name="Commands today" value={count(now.cost.billed_commands_today)} more="those inside scripts included" />
+          <Card name="Commands today" value={count(now.cost.billed_commands_today)} more="those inside scripts included; up to 5 minutes late" />
           {billed ? (
             <>
               <Card name="Today's bill" value={dollars(now.cost.cost_today)} more={`forecast ${dollars(now.cost.forecast_today)}`} />
