@@ -1,6 +1,6 @@
 """The worker: runs the jobs of some queues until it is told to stop.
 
-While idle it costs less than two commands a minute and queue; it renews one lease, whatever the number of its jobs.
+While idle it costs less than two commands a minute and queue, failover and metrics included; it renews one lease, whatever the number of its jobs.
 """
 
 from __future__ import annotations

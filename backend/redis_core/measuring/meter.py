@@ -51,7 +51,7 @@ class Meter:
     """
 
     __slots__ = (
-        "_batch", "_calls", "_exact", "_fastest_slow", "_noted", "_owners", "_seen", "_stride", "_transport", "left", "lengths",
+        "_batch", "_calls", "_exact", "_fastest_slow", "_noted", "_owners", "_seen", "_stride", "_transport", "left", "lengths", "watching",
     )  # fmt: skip
 
     def __init__(self, transport: Transport) -> None:
@@ -59,6 +59,8 @@ class Meter:
         """Calls until the next one that is measured; the client counts it down."""
         self.lengths: dict[str, list[str]] = {}
         """Hashes whose length is a level, by the level's series: asked for once a minute."""
+        self.watching = 0
+        """Commands that only kept watch, by whoever sent them: counted like others, but no sign that anything happened."""
         self._transport = transport
         self._calls = 0
         self._stride = 1
@@ -186,7 +188,7 @@ class Meter:
         """Figures that change when anything happened; for telling a process at rest. Budget: nothing."""
         stats = self._transport.stats
         totals = [sum(read(owner).values()) for owner, (read, _) in list(self._owners.items())]
-        return (stats.commands, stats.errors, stats.connects, self._noted, *totals)
+        return (stats.commands - self.watching, stats.errors, stats.connects, self._noted, *totals)
 
     def take(self) -> Batch:
         """What was measured since it was last taken. Begins anew."""

@@ -85,6 +85,9 @@ class Doorbell:
             if token is not None:
                 self._wanted.clear()
                 self._rung()
+            else:
+                # It is sent again, and only that has happened.
+                self._client.meter.watching += 1
 
     async def _hear(self) -> None:
         channels = [self._shard.control, *([self._shard.bell] if self.by_message else [])]

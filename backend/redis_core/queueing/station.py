@@ -232,6 +232,8 @@ class Station:
             # It has no jobs, so its lease need not be watched by others: a turn, for only a turn knows when it comes too late.
             self._farewell = True
             return True
+        # Or each look would have the metrics flushed, which costs more than the look.
+        self._client.meter.watching += 1
         return bool(await self._client.exists(self.shard.ring, self.shard.leases))
 
     # --- a turn ---

@@ -43,7 +43,7 @@ class Traffic(Protocol):
 
     @property
     def links(self) -> int:
-        """Connections ever opened: a new one may lead to a store that has lost its data."""
+        """The first connection, and those opened after one was lost: they may lead to a store that has lost its data."""
         ...
 
 

@@ -65,6 +65,10 @@ class TransportStats:
     """Calls that ended because the store was unavailable."""
     connects: int = 0
     """Connections opened, the first included."""
+    reconnects: int = 0
+    """Connections opened after others were lost: they may lead to a store that is another, or has lost its data."""
+    lost: bool = False
+    """A connection was lost and none has been opened since."""
     sent_bytes: int = 0
     received_bytes: int = 0
     in_flight: int = 0

@@ -215,6 +215,9 @@ class Connection(asyncio.Protocol):
         self._socket.set_write_buffer_limits(high=_WRITE_HIGH_WATER)
         keep_alive(self._socket.get_extra_info("socket"))
         self._stats.connects += 1
+        if self._stats.lost:
+            self._stats.lost = False
+            self._stats.reconnects += 1
         self.last_received = self._loop.time()
 
     def data_received(self, data: bytes) -> None:
@@ -310,6 +313,8 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
         if error is None:
             error = StoreUnavailable(f"{self.target}: the client was closed", outcome=Outcome.UNKNOWN)
+        else:
+            self._stats.lost = True
         self.error = error
         unsent = len(self._calls) - self._unsent_calls
         for place, call in enumerate(self._calls):

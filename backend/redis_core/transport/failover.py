@@ -76,8 +76,12 @@ class PrimaryTransport:
 
     @property
     def links(self) -> int:
-        """Connections ever opened. Over REST they come and go, and tell nothing."""
-        return 0 if self.store.mode == "upstash" else self.store.stats.connects
+        """The first connection and those that followed a lost one: one more that a subscription has opened leads to the same store.
+
+        Over REST connections come and go, and tell nothing.
+        """
+        stats = self.store.stats
+        return 0 if self.store.mode == "upstash" else min(stats.connects, 1) + stats.reconnects
 
     async def execute(self, batch: Sequence[Command], *, timeout: float | None = None) -> list[Reply]:
         """Send commands and return one reply for each; see `Transport`."""

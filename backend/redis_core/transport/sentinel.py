@@ -212,6 +212,8 @@ class SentinelTransport:
         if master is not known:
             before, self._master, self._place = self._master, master, place
             if before is not None:
+                # Another server, whose links no loss need have preceded.
+                self.stats.reconnects += 1
                 await before.aclose()
         return master
 

@@ -245,8 +245,8 @@ class TcpTransport:
         """Have a connection that was silent for long answer a PING; close it if it does not."""
         try:
             await connection.call([("PING",)], self._options.connect_timeout)
-        except StoreUnavailable:
-            connection.close()
+        except StoreUnavailable as error:
+            connection.close(error)
 
     async def _execute_unusual(self, batch: Sequence[Command], timeout: float | None) -> list[Reply]:
         """Answer what must be refused, and send what waits on a connection of its own."""

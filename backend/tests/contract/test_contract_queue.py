@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -112,7 +112,7 @@ async def sleeper(ctx: JobContext) -> int:
 
 
 @asynccontextmanager
-async def database() -> AsyncIterator[str]:
+async def database() -> AsyncGenerator[str]:
     ran.append("open")
     yield "db"
     ran.append("close")
@@ -129,7 +129,7 @@ TASKS: list[Task[..., Any]] = [
 
 
 @asynccontextmanager
-async def working(client: Client, *more: Task[..., Any], **options: Any) -> AsyncIterator[Worker]:
+async def working(client: Client, *more: Task[..., Any], **options: Any) -> AsyncGenerator[Worker]:
     worker = Worker(client, [*TASKS, *more], **options)
     running = asyncio.create_task(worker.run())
     try:

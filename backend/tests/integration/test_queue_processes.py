@@ -20,7 +20,6 @@ import redis_core
 from redis_core.client import Client
 from redis_core.errors import JobFailed
 from redis_core.queue import JobHandle, task
-from redis_core.worker import Worker
 from tests.server_process import free_port
 from tests.stores import clean_client
 
@@ -236,19 +235,3 @@ async def test_untrusted_work_runs_in_a_process_with_limits(client: Client, star
 async def test_a_wrong_module_is_told_with_an_exit_code(start: Start, tmp_path: Path) -> None:
     (tmp_path / "jobs.py").write_text("x = 1\n")
     assert start().wait(WITHIN) == 3
-
-
-async def test_an_idle_worker_sends_almost_nothing(client: Client) -> None:
-    @task(name="nothing")
-    async def nothing() -> None: ...
-
-    worker = Worker(client, [nothing])
-    running = asyncio.create_task(worker.run())
-    job = await client.workspace("acme").queue.enqueue(nothing)
-    await job.result(WITHIN)
-    await asyncio.sleep(0.3)
-    before = client.stats.commands
-    await asyncio.sleep(1.0)
-    assert client.stats.commands == before
-    worker.stop()
-    await running

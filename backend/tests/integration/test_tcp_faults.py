@@ -326,6 +326,19 @@ async def test_read_is_repeated_over_a_connection_that_breaks_once(proxy: FaultP
         assert transport.stats.connects == 2
 
 
+async def test_a_connection_that_follows_a_lost_one_is_told_from_a_further_one(proxy: FaultProxy) -> None:
+    async with opened(proxy.url) as transport:
+        await one(transport, "PING")
+        async with await transport.subscribe("news"):
+            assert transport.stats.connects == 2
+        async with await transport.subscribe("news"):
+            assert transport.stats.reconnects == 0
+        proxy.cut()
+        proxy.up()
+        await works_again(transport)
+        assert transport.stats.reconnects == 1
+
+
 async def test_reset_fails_everybody_who_waits_and_the_next_call_reconnects(proxy: FaultProxy) -> None:
     async with opened(proxy.url) as transport:
         await one(transport, "PING")

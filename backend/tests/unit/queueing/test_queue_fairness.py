@@ -58,7 +58,16 @@ async def served(shard: Shard, free: int, before: list[Claim]) -> list[Claim]:
     return (await shard.turn("w", lease=15_000, free=free, flags=flags, acknowledgements=done(before))).claims
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.filter_too_much,
+        HealthCheck.large_base_example,
+    ],
+)
 @given(
     counts=st.dictionaries(
         st.sampled_from([f"t{n:02}" for n in range(45)]), st.integers(1, 60), min_size=1, max_size=45

@@ -82,6 +82,7 @@ def test_a_time_that_comes_twice_fires_once_but_hourly_work_in_each_hour() -> No
     daily, hourly = Cron("30 2 * * *", "Europe/Berlin"), Cron("0 * * * *", "Europe/Berlin")
     first = daily.next(at("2026-10-25 00:00", BERLIN))
     assert first == at("2026-10-25 00:30")
+    assert first is not None
     assert daily.next(first) == at("2026-10-26 02:30", BERLIN)
     hours = [at("2026-10-24 22:00")]
     for _ in range(5):

@@ -264,7 +264,7 @@ class OutageModel(RuleBasedStateMachine):
     @rule()
     def restart_empty(self) -> None:
         self.store.data.clear()
-        self.store.stats.connects += 1
+        self.store.stats.reconnects += 1
         self.lost = self.lost or self.known
 
     @rule()
