@@ -13,13 +13,15 @@
 --         b waits for jobs: -, ids each with \n      h handed back      k kept, with flag u
 -- Reply {now, ms until something can happen or -1, 1 if the lease was lost, 1 if work was left, fields refused, fields to
 --       cancel, claimed: field, run, failures, deaths, payload, ...}
--- Cost  about 18 for any number of jobs, and SET for each result, 2 for each workspace served; idle 8
+-- Cost  about 18 for any number of jobs, and SET for each result, 2 for each workspace served and each 64 jobs of it; idle 8
 --
 -- Fairness: start-time fair queueing (Goyal et al., 1996). The workspace of the least virtual time is served; each job moves it
 -- on by 1 / weight. A workspace leaves the ring when it comes up without work, not before, so it cannot win by being empty.
 local worker, lease, free, flags = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local most_deaths, keep, keep_result = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
 local WORDS, FIRST, AT_ONCE, IN_A_ROW, VISITS, RINGS = 8, 10, 500, 8, 1000, 32
+-- Payloads that are read at a time, and bytes of them that one reply holds, beside its first.
+local CHUNK, MOST_BYTES = 64, 1048576
 -- Failures of a job that are told of; ms that a doubt is remembered.
 local HISTORY, DOUBTS_KEPT = 50, 600000
 local function flag(letter) return find(flags, letter, 1, true) ~= nil end
@@ -229,7 +231,7 @@ end
 
 -- --- claim ---
 local fields, payloads, tasks = {}, {}, {}
-local visits, served = 0, nil
+local visits, served, bytes, full = 0, nil, 0, false
 
 -- Take up to n jobs of a workspace; how many, and false if it has no more or may not have more for now.
 local function visit(ws, score, n, cap)
@@ -241,27 +243,38 @@ local function visit(ws, score, n, cap)
       return 0, false
     end
   end
-  local popped = call('LMPOP', 5, wait_key(ws, 0), wait_key(ws, 1), wait_key(ws, 2), wait_key(ws, 3), wait_key(ws, 4), 'LEFT', 'COUNT', n)
+  local popped = call('LMPOP', 5, wait_key(ws, 0), wait_key(ws, 1), wait_key(ws, 2), wait_key(ws, 3), wait_key(ws, 4), 'LEFT', 'COUNT', min(n, CHUNK))
   if not popped then return 0, false end
-  local names = popped[2]
-  for i, id in ipairs(names) do names[i] = ws .. ':' .. id end
-  local taken = 0
-  for i, payload in ipairs(call('HMGET', JOBS, unpack(names))) do
-    if payload == '' then
-      drop_name(names[i])
-    elseif payload then
-      local _, task = header(payload)
-      local most = info[6] and gate(task)
-      if most and counted(RUNNING, '/' .. task) >= most then
-        call('RPUSH', held_key(task), names[i])
-      else
-        taken = taken + 1
-        count(RUNNING, '*', 1)
-        count(RUNNING, ws, 1)
-        count(RUNNING, '/' .. task, 1)
-        fields[#fields + 1], payloads[#payloads + 1], tasks[#tasks + 1] = names[i], payload, task
+  local line, ids, taken = popped[1], popped[2], 0
+  while ids do
+    local names = {}
+    for i, id in ipairs(ids) do names[i] = ws .. ':' .. id end
+    for i, payload in ipairs(call('HMGET', JOBS, unpack(names))) do
+      if payload == '' then
+        drop_name(names[i])
+      elseif payload then
+        if #fields > 0 and bytes + #payload > MOST_BYTES then
+          local back = {}
+          for at = #ids, i, -1 do back[#back + 1] = ids[at] end
+          call('LPUSH', line, unpack(back))
+          full = true
+          return taken, true
+        end
+        local _, task = header(payload)
+        local most = info[6] and gate(task)
+        if most and counted(RUNNING, '/' .. task) >= most then
+          call('RPUSH', held_key(task), names[i])
+        else
+          taken, bytes = taken + 1, bytes + #payload
+          count(RUNNING, '*', 1)
+          count(RUNNING, ws, 1)
+          count(RUNNING, '/' .. task, 1)
+          fields[#fields + 1], payloads[#payloads + 1], tasks[#tasks + 1] = names[i], payload, task
+        end
       end
     end
+    n = n - #ids
+    ids = n > 0 and #ids == CHUNK and call('LPOP', line, min(n, CHUNK))
   end
   return taken, true
 end
@@ -278,7 +291,7 @@ local function serve()
   -- Beyond the last one popped there may be others, who come first then.
   local horizon = #names == asked and scores[#scores] or nil
   local share = max(1, min(IN_A_ROW, floor(free / #names)))
-  while free > 0 and #names > 0 and visits < VISITS and not (horizon and scores[1] > horizon) do
+  while free > 0 and #names > 0 and visits < VISITS and not full and not (horizon and scores[1] > horizon) do
     visits = visits + 1
     local ws, score = table.remove(names, 1), table.remove(scores, 1)
     local weight, cap = 1, tonumber(info[4])
@@ -307,7 +320,7 @@ local function serve()
     back[#back + 1], back[#back + 2] = scores[i], ws
   end
   if #back > 0 then call('ZADD', RING, unpack(back)) end
-  return visits < VISITS
+  return visits < VISITS and not full
 end
 
 local open = not info[2]
@@ -343,7 +356,7 @@ if flag('x') then
   call('ZREM', LEASES, worker)
   ring()
 end
-local left = open and (free == 0 or visits >= VISITS) and call('EXISTS', RING) == 1
+local left = open and (free == 0 or full or visits >= VISITS) and call('EXISTS', RING) == 1
 if left then ring() end
 if flag('b') then
   local all = call('HGETALL', mine)

@@ -218,6 +218,42 @@ async def test_what_is_large_travels_in_parts(client: Client) -> None:
     assert [await job.result(5) for job in jobs] == [200_000] * 6
 
 
+async def test_a_turn_claims_so_many_bytes_and_the_rest_is_left_in_order(
+    client: Client, shard: Shard
+) -> None:
+    large = b"2fast\t\n" + b"x" * 200_000
+    rows = [EnqueueRow(f"j{n}", 2, 0, "", "", large) for n in range(12)]
+    for begin in range(0, 12, 4):
+        await shard.enqueue("acme", rows[begin : begin + 4], most=100)
+    await shard.enqueue("other", [row("small")], most=100)
+    claimed: list[bytes] = []
+    turns: list[int] = []
+    left = True
+    while left:
+        before = client.stats.received_bytes
+        turn = await shard.turn("w", lease=15_000, free=1000, flags="o" if claimed else "")
+        assert client.stats.received_bytes - before < 1_100_000
+        turns.append(len(turn.claims))
+        claimed += [claim.field for claim in turn.claims]
+        left = turn.left
+    assert len(turns) >= 3
+    assert [field for field in claimed if field.startswith(b"acme")] == [
+        f"acme:j{n}".encode() for n in range(12)
+    ]
+    assert claimed.count(b"other:small") == 1
+
+
+async def test_a_worker_takes_large_jobs_in_as_many_turns_as_they_need(client: Client) -> None:
+    await client.workspace("acme").queue.enqueue_many([takes.call("x" * 250_000) for _ in range(10)])
+    worker = Worker(client, [takes], concurrency=100)
+    running = asyncio.create_task(worker.run())
+    async with asyncio.timeout(30):
+        while worker.report()["finished"] != 10:
+            await asyncio.sleep(0.01)
+    worker.stop()
+    await running
+
+
 async def test_signals_and_steps_are_bounded(client: Client) -> None:
     @task(name="steps", retries=5)
     async def steps(ctx: JobContext) -> str:
