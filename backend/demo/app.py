@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from demo import page, routes
+from demo import page, plans, routes
 from demo.live import add_live
 from demo.members import middleware
 from redis_core import Client, Settings, close_redis, get_redis, load_settings
@@ -35,6 +35,7 @@ def create_demo(client: Client, settings: Settings) -> FastAPI:
     app.dependency_overrides[get_redis] = the_client
     app.include_router(page.router)
     app.include_router(routes.router)
+    app.include_router(plans.router)
     add_live(app, client, settings)
     add_problem_details(app)
     return app

@@ -23,12 +23,17 @@ class Planned(msgspec.Struct):
 
 @task(name="demo.plan", queue=QUEUE, timeout=60, retries=1)
 async def plan(budget: int, ctx: JobContext) -> Planned:
-    """Divide a budget among channels, and tell how far it is."""
+    """Divide a budget among channels, a step each, and tell how far it is. Run again after a crash, it goes on where it was."""
     channels: dict[str, int] = {}
     for done, channel in enumerate(_CHANNELS):
         await ctx.progress(done / len(_CHANNELS), f"looking at {channel}")
-        await asyncio.sleep(_PAUSE_SECONDS)
-        channels[channel] = budget // len(_CHANNELS)
+        channels[channel] = await ctx.step(channel, _ask_the_model, budget)
         await ctx.log(f"{channel} gets {channels[channel]} euros a day")
     await ctx.progress(1.0, "planned")
     return Planned(channels)
+
+
+async def _ask_the_model(budget: int) -> int:
+    """What a model would take its time for: a channel's share of the budget."""
+    await asyncio.sleep(_PAUSE_SECONDS)
+    return budget // len(_CHANNELS)

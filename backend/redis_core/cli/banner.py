@@ -16,6 +16,7 @@ _SET: Final = '["SET", "greeting", "hello", "EX", "60"]'
 _JSON: Final = "-H 'Content-Type: application/json'"
 _LOGIN: Final = '{"user": "ada", "workspace": "acme"}'
 _CAMPAIGN: Final = '{"name": "Spring launch"}'
+_PLAN: Final = '{"budget": 400}'
 _COOKIES: Final = "cookies.txt"
 
 
@@ -89,6 +90,11 @@ def _examples(addresses: Addresses) -> list[str]:
             f"curl {cookie} {api}/campaigns {_JSON} -d '{_CAMPAIGN}'",
             f"for n in 1 2; do curl -i {cookie} {api}/campaigns/last; echo; done",
             f"for n in 1 2; do curl -i {cookie} {api}/report; echo; done",
+            # Jobs: an agent at work, step by step, and one that is cancelled.
+            f"curl {cookie} -c {_COOKIES} {api}/plans {_JSON} -d '{_PLAN}'",
+            f"for n in 1 2 3; do curl {cookie} {api}/plans/last; echo; sleep 1; done",
+            f"curl {cookie} -c {_COOKIES} {api}/plans {_JSON} -d '{_PLAN}'",
+            f"curl -X DELETE {cookie} {api}/plans/last",
             f"curl -i -X POST {cookie} -c {_COOKIES} {api}/logout",
         ]
     if addresses.gateway:

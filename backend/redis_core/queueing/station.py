@@ -24,8 +24,8 @@ _LOOK_EVERY: Final = 120.0
 """Seconds after which an idle worker looks whether anybody rang for nobody: one command."""
 _IGNORE_AFTER: Final = 10.0
 """Seconds after which an idle worker ends its subscription, which is for cancelling what it runs."""
-_TURN_EVERY: Final = 600.0
-"""Seconds after which an idle worker takes a turn whatever it has heard."""
+_TURN_EVERY: Final = 900.0
+"""Seconds after which an idle worker takes a turn whatever it has heard: 9 commands, those inside the script counted."""
 _LOG: Final = get_logger("redis_core.queue")
 
 
@@ -215,7 +215,11 @@ class Station:
         if self._done or self._look or self._stopping or (self.hungry and self._places.free):
             return True
         now = loop.time()
-        return now >= turn_at or (idle and now >= look_at and await self._left_alone())
+        if now >= turn_at:
+            # Or the metrics would be flushed each time, which costs as much.
+            self._client.meter.watching += idle and self._event is None
+            return True
+        return idle and now >= look_at and await self._left_alone()
 
     def _turn_at(self) -> float:
         """When to take a turn if nothing happens: to renew the lease, for what is due, or to be sure."""
@@ -232,7 +236,7 @@ class Station:
             # It has no jobs, so its lease need not be watched by others: a turn, for only a turn knows when it comes too late.
             self._farewell = True
             return True
-        # Or each look would have the metrics flushed, which costs more than the look.
+        # As a turn that only watches.
         self._client.meter.watching += 1
         return bool(await self._client.exists(self.shard.ring, self.shard.leases))
 

@@ -19,8 +19,8 @@ from redis_core.transport.failover import FailoverTransport
 from redis_core.worker import Worker
 
 WITHIN = 20.0
-A_TURN = 5
-"""Commands of the turn that an idle worker takes whatever it has heard: PING, itself, and the flush of metrics that follows it."""
+A_TURN = 10
+"""Commands of the turn that an idle worker takes whatever it has heard: PING, itself, and 8 inside of it."""
 
 
 @task(name="nothing")

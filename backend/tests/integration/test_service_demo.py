@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from demo import traffic
+from demo import tasks, traffic
 from demo.app import create_demo, create_demo_app
 from demo.campaigns import KEPT_SECONDS, NEWEST, Campaigns
 from demo.limits import LIMITS
@@ -370,6 +370,85 @@ class TestCache:
         assert report == {"views_today": 3, "most_viewed": {campaign_id: 3}, "by_channel": {"video": 1}}
 
 
+class TestPlans:
+    async def state(self, visitor: Visitor, path: str, *states: str) -> Any:
+        """A plan, once it is in one of these states."""
+        async with asyncio.timeout(30):
+            while (told := (await visitor.get(path)).body)["state"] not in states:
+                await asyncio.sleep(0.02)
+        return told
+
+    async def test_an_agent_plans_step_by_step_and_tells_how_far_it_is(
+        self, ada: Visitor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await ada.login()
+        asked: list[int] = []
+        go = asyncio.Event()
+
+        async def model(budget: int) -> int:
+            asked.append(budget)
+            if len(asked) == 3:
+                await go.wait()
+            return budget // 4
+
+        monkeypatch.setattr(tasks, "_ask_the_model", model)
+        begun = await ada.post("/demo/api/plans", {"budget": 400})
+        assert (begun.status, begun.body["channels"]) == (202, None)
+        path = f"/demo/api/{begun.headers['location']}"
+        async with asyncio.timeout(30):
+            while (told := (await ada.get(path)).body).get("progress", print(told)) != 0.5:
+                await asyncio.sleep(0.02)
+        assert (told["state"], told["message"]) == ("running", "looking at social")
+        go.set()
+        done = await self.state(ada, "/demo/api/plans/last", "done", "failed")
+        assert done == {
+            "id": begun.body["id"],
+            "state": "done",
+            "progress": 1.0,
+            "message": "planned",
+            "channels": dict.fromkeys(["email", "search", "social", "video"], 100),
+        }
+        assert asked == [400] * 4
+        assert (await ada.ask("DELETE", path)).status == 409
+
+    async def test_a_plan_at_work_is_cancelled(self, ada: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+        await ada.login()
+        ended: list[str] = []
+
+        async def model(_budget: int) -> int:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                ended.append("cancelled")
+                raise
+            return 0
+
+        monkeypatch.setattr(tasks, "_ask_the_model", model)
+        await ada.post("/demo/api/plans", {"budget": 400})
+        await self.state(ada, "/demo/api/plans/last", "running")
+        assert (await ada.ask("DELETE", "/demo/api/plans/last")).status == 202
+        told = await self.state(ada, "/demo/api/plans/last", "cancelled", "done", "failed")
+        assert (told["state"], told["channels"]) == ("cancelled", None)
+
+    async def test_nobody_sees_or_cancels_anothers(self, ada: Visitor, bob: Visitor) -> None:
+        await ada.login()
+        begun = await ada.post("/demo/api/plans", {"budget": 1})
+        path = f"/demo/api/{begun.headers['location']}"
+        assert (await bob.get(path)).status == 401
+        await bob.login("bob", "globex")
+        for asked in (
+            await bob.get(path), await bob.ask("DELETE", path), await bob.get("/demo/api/plans/last"), await bob.get("/demo/api/plans/a%2Ab"),
+        ):  # fmt: skip
+            assert (asked.status, asked.headers["content-type"]) == (404, PROBLEM)
+        assert (await ada.get(path)).status == 200
+
+    @pytest.mark.parametrize("draft", [{}, {"budget": -1}, {"budget": "much"}, {"budget": 1, "to": "me"}])
+    async def test_a_draft_that_is_not_good_begins_nothing(self, ada: Visitor, draft: dict[str, Any]) -> None:
+        await ada.login()
+        assert (await ada.post("/demo/api/plans", draft)).status == 422
+        assert (await ada.get("/demo/api/plans/last")).status == 404
+
+
 async def _connected(options: dict[str, Any]) -> Client:
     from redis_core import connect
 
@@ -476,6 +555,13 @@ async def test_the_curl_lines_that_up_prints_work_as_printed(url: str, tmp_path:
     assert of("/export", status) == ["200", "200", "200", "429"]
     assert of("/campaigns/last", r"^x-cache-tier: (\w+)") == ["loader", "memory"]
     assert of("/report", r"^x-cache: (\w+)") == ["MISS", "HIT"]
+    first, polled, second, ended = [text for line, text in said.items() if "/plans" in line]
+    assert [re.findall(r'"state":"(\w+)"', text)[0] for text in (first, second)] != ["done", "done"]
+    assert (
+        re.findall(r'"channels":(\{[^}]*\}|null)', polled)[-1]
+        == '{"email":100,"search":100,"social":100,"video":100}'
+    )
+    assert re.findall(r'"state":"(\w+)"', ended)[0] in {"waiting", "running", "cancelled"}
     assert of("/logout", status) == ["204"]
     assert '"login-required"' in await run(f"curl -s -b cookies.txt {url}/demo/api/me")
 

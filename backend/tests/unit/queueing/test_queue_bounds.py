@@ -254,6 +254,27 @@ async def test_a_worker_takes_large_jobs_in_as_many_turns_as_they_need(client: C
     await running
 
 
+async def test_arguments_and_results_are_bounded(client: Client) -> None:
+    runs: list[int] = []
+
+    @task(name="grows", retries=5)
+    async def grows(ctx: JobContext, text: str = "") -> str:
+        runs.append(ctx.run)
+        return "x" * 262_200
+
+    queue = client.workspace("acme").queue
+    with pytest.raises(InvalidJob, match=r"more than 262144.*enqueue their address"):
+        await queue.enqueue(grows, text="x" * 262_144)
+    assert await queue.depth("default") == 0
+    job = await queue.enqueue(grows)
+    await Worker(client, [grows]).drain()
+    with pytest.raises(JobFailed, match=r"more than 262144.*return its address"):
+        await job.result(5)
+    # Running it again would not make it smaller.
+    assert runs == [1]
+    assert [dead.id for dead in await queue.dead("default")] == [job.id]
+
+
 async def test_signals_and_steps_are_bounded(client: Client) -> None:
     @task(name="steps", retries=5)
     async def steps(ctx: JobContext) -> str:
