@@ -106,12 +106,12 @@ async def begin(draft: PlanDraft, session: Member, workspace: OfMember, response
     return await _shown(job)
 
 
-@router.get("/{plan_id}", summary="How far a plan is", responses=problems(401, 404))
+@router.get("/{plan_id}", summary="How far a plan is", responses=problems(401, 404))  # noqa: FAST003 - `job_of` takes it
 async def look(job: OfPath) -> Plan:
     return await _shown(job)
 
 
-@router.delete("/{plan_id}", summary="Cancel a plan", status_code=202, responses=problems(401, 404, 409))
+@router.delete("/{plan_id}", summary="Cancel a plan", status_code=202, responses=problems(401, 404, 409))  # noqa: FAST003
 async def cancel(job: OfPath) -> Plan:
     if not await job.cancel("nobody wants it any more"):
         # Also 404 where there never was such a job.

@@ -98,8 +98,8 @@ class _Blackout:
         away = returned = 0.0
         verdict: Verdict | None = None
         if self._healthy() and self._before():
+            began = time.monotonic()
             try:
-                began = time.monotonic()
                 self._switch(on=True)
                 self._rounds()
             finally:

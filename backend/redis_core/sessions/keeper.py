@@ -229,8 +229,9 @@ class SessionKeeper:
         args: list[Argument] = [intent.touched, self._ttl(intent.end, intent.lag), intent.end, mac]
         for name, before, after in intent.changes:
             args += (name, int(before is not None), before or b"", int(after is not None), after or b"")
+        reply: Any = None
         for _ in range(_HOPS):
-            reply: Any = await self._client.run(
+            reply = await self._client.run(
                 load_script("session_merge"), [keys.key("session", mac), *index], args
             )
             if reply[0] != 2:  # noqa: PLR2004 - the script's word for "it goes on elsewhere"

@@ -146,7 +146,7 @@ async def fill(socket: str) -> None:
             # Charts leave out the minute that is not over.
             await client.workspace("acme").cache.get(PROFILES, "42")
             await metrics.recorder.flush(last=True)
-            clock.at += 60
+            clock.time += 60
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import pytest
 from redis_core.client import Client, connect
 from redis_core.config import Settings
 from redis_core.drill import Drill
-from tests.integration.test_cli import Cli
+from tests.command_line import Cli
 from tests.server_process import ServerProcess, free_port
 from tests.stores import valkey_binary
 

@@ -396,7 +396,7 @@ class TestPlans:
         assert (begun.status, begun.body["channels"]) == (202, None)
         path = f"/demo/api/{begun.headers['location']}"
         async with asyncio.timeout(30):
-            while (told := (await ada.get(path)).body).get("progress", print(told)) != 0.5:
+            while (told := (await ada.get(path)).body)["progress"] != 0.5:
                 await asyncio.sleep(0.02)
         assert (told["state"], told["message"]) == ("running", "looking at social")
         go.set()
@@ -557,10 +557,10 @@ async def test_the_curl_lines_that_up_prints_work_as_printed(url: str, tmp_path:
     assert of("/report", r"^x-cache: (\w+)") == ["MISS", "HIT"]
     first, polled, second, ended = [text for line, text in said.items() if "/plans" in line]
     assert [re.findall(r'"state":"(\w+)"', text)[0] for text in (first, second)] != ["done", "done"]
-    assert (
-        re.findall(r'"channels":(\{[^}]*\}|null)', polled)[-1]
-        == '{"email":100,"search":100,"social":100,"video":100}'
-    )
+    assert set(re.findall(r'"channels":(\{[^}]*\}|null)', polled)) <= {
+        "null",
+        '{"email":100,"search":100,"social":100,"video":100}',
+    }
     assert re.findall(r'"state":"(\w+)"', ended)[0] in {"waiting", "running", "cancelled"}
     assert of("/logout", status) == ["204"]
     assert '"login-required"' in await run(f"curl -s -b cookies.txt {url}/demo/api/me")

@@ -87,7 +87,7 @@ async def test_a_window_of_days_is_read_from_hours(memory: Client) -> None:
     for _ in range(7):
         await memory.get(memory.workspace("acme").keys.key("app", "x"))
     await metrics.recorder.flush(last=True)
-    clock.at = NOON + 3 * 86_400
+    clock.time = NOON + 3 * 86_400
     probe = HealthProbe(memory)
     day = await store_report(probe, window=86_400, clock=clock)
     month = await store_report(probe, window=MOST_WINDOW, clock=clock)
