@@ -17,6 +17,8 @@
     ├── RateLimitError             a rate limit does not allow what was asked
     │   ├── RateLimited            refused for now; carries the decision, with when to come again
     │   └── CostExceedsLimit       it costs more than the limit, so it can never pass; nothing was counted
+    ├── UsageError                 a workspace has used what it may
+    │   └── BudgetExceeded         its budget of the day or month is spent; carries when the next begins
     ├── QueueError                 a job cannot be what was asked
     │   ├── InvalidJob             an argument, option or size is wrong; nothing was sent
     │   ├── QueueFull              the workspace has as many unfinished jobs as it may
@@ -57,6 +59,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 __all__ = [
+    "BudgetExceeded",
     "CodecError",
     "CommandError",
     "ConfigError",
@@ -101,6 +104,7 @@ __all__ = [
     "StoreUnavailable",
     "TooManySessions",
     "TransactionAborted",
+    "UsageError",
     "VersionConflict",
     "WrongType",
     "error_from_reply",
@@ -219,6 +223,33 @@ class RateLimited(RateLimitError):
 
 class CostExceedsLimit(RateLimitError, ValueError):
     """It costs more than the limit lets pass at all, so waiting is of no use; nothing was counted."""
+
+
+class UsageError(RedisCoreError):
+    """A workspace has used what it may."""
+
+
+class BudgetExceeded(UsageError):
+    """The workspace's budget is spent.
+
+    Args:
+        workspace: whose.
+        period: `day` or `month`.
+        spent: US dollars in this period.
+        limit: US dollars a period.
+        resets_in: seconds until the next period begins.
+    """
+
+    def __init__(self, workspace: str, period: str, spent: float, limit: float, resets_in: float) -> None:
+        super().__init__(
+            f"workspace {workspace!r} has spent ${spent:.2f} of its ${limit:.2f} a {period}; "
+            f"the next {period} begins in {resets_in:.0f} s: raise its budget, or wait"
+        )
+        self.workspace = workspace
+        self.period = period
+        self.spent = spent
+        self.limit = limit
+        self.resets_in = resets_in
 
 
 class QueueError(RedisCoreError):

@@ -318,6 +318,30 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "none",
         "how many messages the workspace has published: a hole in it is a lost message",
     ),
+    Family(
+        "usage",
+        "ws:{<workspace>}:usage:<month>",
+        "usage",
+        "hash",
+        "400 days after the last report",
+        "what the workspace used, a field a day and sum",
+    ),
+    Family(
+        "usage-once",
+        "ws:{<workspace>}:usage-once:<marker>",
+        "usage",
+        "string",
+        "a day longer than the journal keeps records",
+        "the number of the last report of a process, or an idempotency key",
+    ),
+    Family(
+        "usage-budget",
+        "ws:{<workspace>}:usage-budget",
+        "usage",
+        "hash",
+        "none",
+        "what the workspace may spend",
+    ),
     *_QUEUE_FAMILIES,
 )
 

@@ -6,9 +6,10 @@ The admin routes and the command line are two faces of this. Jobs one by one are
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Final
 
+from redis_core.accounting.figures import UsagePage
 from redis_core.audit import Actor, AuditLog, Values
 from redis_core.commands import scan_iter
 from redis_core.errors import StoreError
@@ -16,6 +17,7 @@ from redis_core.keys import WorkspaceKeys, check_part, check_workspace_id, rate_
 from redis_core.measuring.documents import Done, SessionFigures, SessionPage
 from redis_core.queueing.control import QueueControl
 from redis_core.session import Sessions
+from redis_core.usage import Budget
 
 if TYPE_CHECKING:
     from redis_core.client import Client
@@ -166,6 +168,34 @@ class Operations:
         await self._audited(action, target, {}, change, {"paused": paused})
         return Done(action, target, dry_run=False, matched=1, changed=1)
 
+    # --- usage ---
+
+    async def usage(self, workspace: str, first: date, last: date) -> UsagePage:
+        """What a workspace used from a day to another, and its budget. Budget: 2 trips, 2 commands and 1 a month.
+
+        Raises:
+            ValueError: they are no range of days.
+        """
+        usage = self.client.workspace(workspace).usage
+        days = await usage.range(first, last)
+        spent = await usage.spent()
+        return UsagePage(workspace, days, spent.day, spent.month, spent.budget)
+
+    async def set_budget(self, workspace: str, budget: Budget | None, *, dry_run: bool = False) -> Done:
+        """Say what a workspace may spend; None lifts its budget. Budget: 3 commands and the audit's."""
+        usage = self.client.workspace(workspace).usage
+        before = await usage.budget()
+        matched = int(before != budget)
+        if dry_run or not matched:
+            return Done("usage.budget", workspace, dry_run, matched, 0)
+
+        async def change() -> int:
+            await usage.set_budget(budget)
+            return 1
+
+        await self._audited("usage.budget", workspace, _limits(before), change, _limits(budget))
+        return Done("usage.budget", workspace, dry_run, 1, 1)
+
     # --- pieces ---
 
     async def _audited(
@@ -202,6 +232,10 @@ class Operations:
 
     async def _count(self, pattern: str) -> int:
         return len(await self._keys(pattern))
+
+
+def _limits(budget: Budget | None) -> Values:
+    return {} if budget is None else {"day": budget.day, "month": budget.month, "warn": budget.warn}
 
 
 def _time(seconds: float) -> str:

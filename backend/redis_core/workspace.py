@@ -13,6 +13,7 @@ from redis_core.pubsub import Presence, SharedState, SharedText, Topic
 from redis_core.queue import Queue
 from redis_core.queueing.engine import QueueEngine
 from redis_core.realtime.publisher import Publisher
+from redis_core.usage import Usage, UsageEngine
 
 if TYPE_CHECKING:
     from redis_core.client import Client, Service
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["KEEPERS", "Workspace"]
 
 
-KEEPERS: Final[tuple[Callable[[Client], Service], ...]] = (Publisher, QueueEngine)
+KEEPERS: Final[tuple[Callable[[Client], Service], ...]] = (Publisher, QueueEngine, UsageEngine)
 """The services that carry out what was kept in an outage, for a process that has not used them itself."""
 
 
@@ -53,6 +54,11 @@ class Workspace:
     def queue(self) -> Queue:
         """What this workspace has to do."""
         return Queue(self.client, self.keys)
+
+    @cached_property
+    def usage(self) -> Usage:
+        """What this workspace has used, and may spend."""
+        return Usage(self.client.service(UsageEngine), self.keys)
 
     def lock(
         self, name: str, *, ttl: float = 30.0, wait: float | None = None, scope: Scope = "store"

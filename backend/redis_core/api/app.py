@@ -19,6 +19,7 @@ from redis_core.client import Client, connect, get_redis
 from redis_core.config import Settings, load_settings
 from redis_core.errors import StoreUnavailable
 from redis_core.metrics import Metrics
+from redis_core.usage import UsageEngine
 
 __all__ = ["create_app"]
 
@@ -68,6 +69,7 @@ def create_app(
         async with await connect(resolved) as own:
             current = own
             own.service(Metrics).start()
+            own.service(UsageEngine).start()
             try:
                 yield
             finally:

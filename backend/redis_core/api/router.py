@@ -9,6 +9,7 @@ from redis_core.api.admin import create_admin_router
 from redis_core.api.admin_actions import create_action_router
 from redis_core.api.admin_queues import create_queue_router
 from redis_core.api.admin_token import AdminToken, admin_tokens
+from redis_core.api.admin_usage import create_usage_router
 from redis_core.api.context import ClientSource, ProbeSource
 from redis_core.api.drill import create_drill_router
 from redis_core.api.health import create_health_router
@@ -48,6 +49,7 @@ def create_router(
     router.include_router(create_health_router(probe_source, access), prefix=prefix)
     router.include_router(create_admin_router(probe_source, access), prefix=prefix)
     router.include_router(create_action_router(probe_source, access), prefix=prefix)
+    router.include_router(create_usage_router(probe_source, access), prefix=prefix)
     router.include_router(create_queue_router(probe_source, access), prefix=prefix)
     router.include_router(create_prometheus_router(probe_source, access))
     router.include_router(create_mock_router(probe_source, access), prefix=prefix)

@@ -21,6 +21,7 @@ from redis_core.cli import (
     sessions,
     stats,
     token,
+    usage,
 )
 from redis_core.cli import env as env_command
 from redis_core.cli import types as types_command
@@ -54,6 +55,7 @@ app.add_typer(drill.drill)
 app.add_typer(limits.limits)
 app.add_typer(queue.queue)
 app.add_typer(sessions.sessions)
+app.add_typer(usage.usage)
 app.command()(types_command.types)
 
 

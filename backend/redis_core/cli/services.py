@@ -25,6 +25,7 @@ from redis_core.gateway import GatewayToken, create_gateway, tokens_from_setting
 from redis_core.log import get_logger
 from redis_core.metrics import Metrics
 from redis_core.secret import Secret
+from redis_core.usage import UsageEngine
 
 __all__ = ["gateway", "run", "up"]
 
@@ -63,6 +64,7 @@ async def up(
         gate = sockets.enter_context(_listen(settings, "GATEWAY_PORT")) if tokens else None
         async with _store(settings) as client:
             client.service(Metrics).start()
+            client.service(UsageEngine).start()
             service = create_app(settings, client=client)
             if demo_app:
                 service.mount("/demo", demo_app.create_demo(client, settings))

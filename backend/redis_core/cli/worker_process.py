@@ -22,6 +22,7 @@ from redis_core.metrics import Metrics
 from redis_core.queueing.probe import probe
 from redis_core.queueing.schedule import Schedule
 from redis_core.queueing.task import Task
+from redis_core.usage import UsageEngine
 from redis_core.worker import Worker
 
 __all__ = ["Options", "find_tasks", "run_here", "supervise"]
@@ -94,6 +95,7 @@ async def _work(options: Options, tasks: list[Task[..., Any]], schedules: list[S
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(await connect(load_settings()))
         client.service(Metrics).start()
+        client.service(UsageEngine).start()
         worker = Worker(
             client,
             tasks,

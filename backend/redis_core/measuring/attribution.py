@@ -44,6 +44,7 @@ _INNER: Final[Mapping[str, int]] = {
     "session_read": 1,
     "session_restore": 6,
     "session_write": 4,
+    "usage_add": 9,
 }
 _INNER_UNKNOWN: Final = 3
 

@@ -26,12 +26,15 @@ class Usage(Struct, array_like=True):
     commands: int = 0
     bytes: int = 0
     billed: int = 0
+    jobs: int = 0
+    """Runs that ended."""
 
     def merge(self, other: Usage) -> None:
         """Add another's."""
         self.commands += other.commands
         self.bytes += other.bytes
         self.billed += other.billed
+        self.jobs += other.jobs
 
 
 class Slow(Struct, array_like=True, frozen=True):

@@ -161,6 +161,11 @@ class Meter:
         self._noted += 1
         _count(self._batch.counters, labelled(name, label), by)
 
+    def job_ended(self, workspace: str, outcome: str) -> None:
+        """Count the end of a run of a workspace's job."""
+        self.count("jobs_total", outcome)
+        self._usage(workspace).jobs += 1
+
     def observe(self, name: str, seconds: float, label: str = "") -> None:
         """Add a duration to a histogram; as `count`."""
         self._noted += 1

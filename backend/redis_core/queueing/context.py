@@ -113,11 +113,44 @@ class JobContext:
         self._log.info(message, **fields)
         await self._tell({"kind": "log", "message": message, "fields": fields})
 
-    async def usage(self, *, tokens: int = 0, cost: float = 0.0) -> None:
-        """Add to what the job has used; `status()` tells the sum. Kept with the next write or the job's end."""
-        self._add["u:tokens"] += tokens
-        self._add["u:cost"] += cost
+    async def usage(
+        self,
+        *,
+        tokens: int = 0,
+        cost: float | None = None,
+        model: str = "",
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        cached_tokens: int = 0,
+    ) -> None:
+        """Add to what the job and its workspace have used.
+
+        `status()` tells the job's sum, with the next write or the job's end; `ws.usage` the workspace's, at once. A run that is repeated
+        uses again, and is counted again.
+
+        Args:
+            tokens: of whatever kind, where they are not told apart.
+            cost: US dollars; by the model's price unless given.
+            model: which model was asked.
+            input_tokens: as `Usage.add`.
+            output_tokens: as `Usage.add`.
+            cached_tokens: as `Usage.add`.
+
+        Budget: as `Usage.add`, and 2 commands for the job at most 10 times a second.
+
+        Raises:
+            BudgetExceeded: this spent the workspace's budget; what was used is counted.
+        """
+        ledger = self.queue.client.workspace(self.workspace).usage
+        named = model or ("unnamed" if tokens or input_tokens or output_tokens else "")
+        spent = await ledger.add(
+            model=named, input_tokens=input_tokens, output_tokens=output_tokens + tokens,
+            cached_tokens=cached_tokens, cost=cost if model else cost or 0.0,
+        )  # fmt: skip
+        self._add["u:tokens"] += tokens + input_tokens + output_tokens
+        self._add["u:cost"] += spent.cost
         await self._flush_if_due()
+        await ledger.check()
 
     async def _tell(self, event: dict[str, object]) -> None:
         self._events.append(event)

@@ -149,7 +149,7 @@ class Runner:
             else:
                 self.last_words.expect(claim.field, claim.run, topic)
         if acknowledgement is not None and (ended := _OUTCOMES.get(acknowledgement.kind)) is not None:
-            self._client.meter.count("jobs_total", ended)
+            self._client.meter.job_ended(claim.field.partition(b":")[0].decode(), ended)
             self._client.meter.observe("job_duration_seconds", self._clock.monotonic() - started, queue)
         return acknowledgement
 

@@ -142,3 +142,14 @@ def test_a_token_that_was_made_is_accepted(cli: Cli) -> None:
     assert actor_of_token(tokens, made["token"]) == Actor("bob", "operator")
     assert made["token"] not in made["entry"]
     assert cli("token", "bob", "root").exit_code == ExitCode.USAGE
+
+
+def test_usage_and_budget(cli: Cli) -> None:
+    assert "has used nothing in 30 days" in cli("usage", "show", "acme").output
+    assert told(cli("usage", "budget", "acme", "--day", "5", "--yes", "--json"))["changed"] == 1
+    assert told(cli("usage", "show", "acme", "--days", "1", "--json"))["budget"]["day"] == 5
+    assert "today: $0.00 of $5.00" in cli("usage", "show", "acme").output
+    assert cli("usage", "budget", "acme", "--day", "-5").exit_code == 2
+    assert cli("usage", "show", "no/workspace").exit_code == 2
+    assert told(cli("usage", "budget", "acme", "--yes", "--json"))["changed"] == 1
+    assert told(cli("usage", "show", "acme", "--json"))["budget"] is None
