@@ -34,6 +34,7 @@ from redis_core.pipeline import Pending
 from redis_core.pubsub import Presence, SharedState, SharedText, TextWriter, Topic
 from redis_core.queue import JobHandle, Queue
 from redis_core.transport.base import Subscription
+from redis_core.usage import Usage
 from redis_core.workspace import Workspace
 
 __all__ = ["connect"]
@@ -122,7 +123,7 @@ def _discard(awaitable: Awaitable[object]) -> None:
 
 
 _FACED = (
-    Commands, Workspace, Cache, Queue, JobHandle, Lock, Topic, SharedState, SharedText, TextWriter, Presence, Subscription,
+    Commands, Workspace, Cache, Queue, JobHandle, Lock, Topic, SharedState, SharedText, TextWriter, Presence, Usage, Subscription,
     AsyncGenerator,
 )  # fmt: skip
 """What has methods that wait, and so needs a face of its own."""
