@@ -105,6 +105,9 @@ class ScriptedFeeds:
         for listener in list(self.listeners):
             listener(live)
 
+    def wake(self) -> None:
+        """Nothing sleeps here."""
+
     async def aclose(self) -> None:
         pass
 
