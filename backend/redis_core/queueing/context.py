@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import time
 from collections import Counter, defaultdict
@@ -90,6 +91,8 @@ class JobContext:
         self._add: defaultdict[str, float] = defaultdict(float)
         self._events: list[dict[str, object]] = []
         self._written = 0.0
+        self._word: asyncio.TimerHandle | None = None
+        self._flushing: asyncio.Task[None] | None = None
         self._log = _LOG.bind(job=self.id, workspace=self.workspace, task=task.name, run=claim.run)
 
     # --- telling ---
@@ -157,8 +160,29 @@ class JobContext:
         await self._flush_if_due()
 
     async def _flush_if_due(self) -> None:
-        if time.monotonic() - self._written >= _EVERY:
+        left = self._written + _EVERY - time.monotonic()
+        if left <= 0:
             await self.flush()
+        elif self._word is None:
+            # The last word before a silence must not wait for the next one.
+            self._word = asyncio.get_running_loop().call_later(left, self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._word = None
+        self._flushing = asyncio.get_running_loop().create_task(self._flush_unasked())
+
+    async def _flush_unasked(self) -> None:
+        try:
+            await self.flush()
+        except LeaseLost as error:
+            # The run itself hears so with its next word, or when its worker renews.
+            self._log.debug("what the job told is not kept", error=str(error))
+
+    def fall_silent(self) -> None:
+        """Nothing is told any more unless asked: the run is over."""
+        if self._word is not None:
+            self._word.cancel()
+            self._word = None
 
     async def flush(self) -> None:
         """Write what was told and not written yet; while the store is away, what can wait for the next write does.

@@ -143,7 +143,9 @@ class Runner:
             self._client.meter.observe("queue_wait_seconds", waited, queue)
         started = self._clock.monotonic()
         acknowledgement = await self._outcome(shard, job, task, header, envelope)
-        if job.context is not None and (topic := job.context.topic) is not None:
+        if (context := job.context) is not None:
+            context.fall_silent()
+        if context is not None and (topic := context.topic) is not None:
             if acknowledgement is None or job.lost:
                 topic.abandon()
             else:

@@ -57,7 +57,8 @@ class _Fault:
 class _Link:
     """One client's connection and the one to the store that belongs to it."""
 
-    client: asyncio.StreamWriter
+    accepted: socket.socket
+    client: asyncio.StreamWriter | None = None
     store: asyncio.StreamWriter | None = None
     replied: int = 0
     lost: bool = False
@@ -75,6 +76,8 @@ class _Link:
 
     def close(self) -> None:
         """Close both sides in good order."""
+        if self.client is None:
+            self.accepted.close()
         for writer in (self.client, self.store):
             if writer is not None:
                 writer.close()
@@ -93,7 +96,7 @@ class FaultProxy:
         self._links: set[_Link] = set()
         self._accepted = 0
         self._port = 0
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
         self._loop = asyncio.new_event_loop()
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -101,7 +104,7 @@ class FaultProxy:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._do(self._listen())
+        self._do(self._open())
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -206,17 +209,27 @@ class FaultProxy:
             # Who was connected to the store is not connected to what is here now.
             await self._cut()
         if fault.kind == "refuse":
-            if self._server is not None:
-                self._server.close()
-                self._server = None
-        elif self._server is None:
-            await self._listen()
+            self._refuse()
+        elif self._listener is None:
+            self._listen()
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port, limit=_CHUNK)
-        self._port = self._server.sockets[0].getsockname()[1]
+    async def _open(self) -> None:
+        self._listen()
+
+    def _listen(self) -> None:
+        # Not a server of asyncio's: that one forgets connections which it was about to accept when it is closed.
+        self._listener = socket.create_server(("127.0.0.1", self._port), backlog=100)
+        self._listener.settimeout(0)
+        self._port = self._listener.getsockname()[1]
+        self._loop.add_reader(self._listener, self._accept, self._listener)
+
+    def _refuse(self) -> None:
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
 
     async def _cut(self) -> None:
         for link in tuple(self._links):
@@ -224,39 +237,46 @@ class FaultProxy:
         await asyncio.sleep(0)
 
     async def _shut(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        for _ in range(3):
-            # A connection that was being accepted shows a turn of the loop later.
-            for link in tuple(self._links):
-                link.cut()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            await asyncio.sleep(0.001)
+        self._refuse()
+        await self._cut()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # What was closed lets go of its sockets a turn later.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
     # --- one connection ---
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = self._loop.create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        link = _Link(writer)
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            accepted, _ = listener.accept()
+        except (BlockingIOError, ConnectionError):
+            # It has gone again.
+            return
+        link = _Link(accepted)
         self._accepted += 1
         self._links.add(link)
-        try:
-            # A peer that has gone ends the link; that is what this proxy is for.
-            with contextlib.suppress(OSError):
-                await self._forward(link, reader)
-        finally:
+        task = self._loop.create_task(self._serve(link))
+        self._tasks.add(task)
+
+        def over(task: asyncio.Task[None]) -> None:
+            # Not in the task itself: one that is cancelled before its first step does nothing, and its socket would stay open.
+            self._tasks.discard(task)
             self._links.discard(link)
             link.close()
 
-    async def _forward(self, link: _Link, reader: asyncio.StreamReader) -> None:
+        task.add_done_callback(over)
+
+    async def _serve(self, link: _Link) -> None:
+        # A peer that has gone ends the link; that is what this proxy is for.
+        with contextlib.suppress(OSError):
+            reader, link.client = await asyncio.open_connection(sock=link.accepted, limit=_CHUNK)
+            await self._forward(link, reader, link.client)
+
+    async def _forward(self, link: _Link, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         if self._fault.kind == "banner":
-            link.client.write(self._fault.payload)
+            client.write(self._fault.payload)
             link.lost = True
         if isinstance(self._upstream, str):
             store, link.store = await asyncio.open_unix_connection(self._upstream, limit=_CHUNK)
@@ -264,7 +284,7 @@ class FaultProxy:
             store, link.store = await asyncio.open_connection(*self._upstream, limit=_CHUNK)
         pumps = [
             asyncio.ensure_future(self._pump(link, reader, link.store, reply=False)),
-            asyncio.ensure_future(self._pump(link, store, link.client, reply=True)),
+            asyncio.ensure_future(self._pump(link, store, client, reply=True)),
         ]
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)

@@ -332,6 +332,20 @@ async def test_what_a_job_tells_waits_while_the_store_is_away(
     assert (status.state, status.progress, status.tokens) == ("done", 0.5, 7)
 
 
+async def test_the_last_word_before_a_silence_is_told(client: Client) -> None:
+    @task(name="thinks", retries=0)
+    async def thinks(ctx: JobContext) -> None:
+        await ctx.progress(0.1, "reading")
+        await ctx.progress(0.5, "thinking")
+        async with asyncio.timeout(20):
+            while (await job.status()).progress != 0.5:
+                await asyncio.sleep(0.02)
+
+    job = await client.workspace("acme").queue.enqueue(thinks)
+    await Worker(client, [thinks]).drain()
+    assert (await job.status()).state == "done"
+
+
 async def test_log_lines_carry_the_ids(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "redis_core.queue")
 
