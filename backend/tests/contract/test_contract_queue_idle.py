@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
-from redis_core.client import Client
+from redis_core.client import Client, connect
 from redis_core.measuring import recorder
 from redis_core.metrics import Metrics
 from redis_core.queue import task
@@ -25,6 +25,17 @@ A_TURN = 10
 
 @task(name="nothing")
 async def nothing() -> None: ...
+
+
+@pytest.fixture
+async def watched(client: Client, store: tuple[str, str]) -> AsyncIterator[Client]:
+    """A client with failover, which keeps watch over its store."""
+    if client.mode != "tcp":
+        yield client
+        return
+    url = f"unix://{store[1]}"
+    async with await connect(redis_url=url, redis_command_timeout=20, redis_connect_timeout=20) as opened:
+        yield opened
 
 
 def sent_by(client: Client) -> Counter[str]:
@@ -56,7 +67,8 @@ def test_the_looks_of_an_idle_worker_are_less_than_two_commands_a_minute() -> No
     assert looks + waits + A_TURN * turns <= 2
 
 
-async def test_an_idle_worker_only_looks_and_waits(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_idle_worker_only_looks_and_waits(watched: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = watched
     if client.mode == "memory":
         pytest.skip("no command of memory is paid for")
     sent = sent_by(client)
