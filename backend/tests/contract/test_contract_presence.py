@@ -10,7 +10,7 @@ import pytest
 
 from redis_core.client import Client
 from redis_core.keys import presence_key
-from redis_core.pubsub import Presence, PresenceLease
+from redis_core.pubsub import Gap, Presence, PresenceLease
 from redis_core.realtime import feed
 
 WITHIN = 20.0
@@ -46,34 +46,48 @@ async def fields(client: Client) -> set[str]:
     return {field.decode().partition(" ")[2] for field in found}
 
 
+class Listener:
+    """What one who listens has been told, and who is present by it."""
+
+    def __init__(self, presence: Presence) -> None:
+        self.present: set[str] = set()
+        self.left: list[str] = []
+        self._task = asyncio.create_task(self._listen(presence))
+
+    async def _listen(self, presence: Presence) -> None:
+        async for item in presence.listen():
+            if isinstance(item, Gap):
+                continue
+            told: Any = item[1].value
+            if "members" in told:
+                # The whole: at the beginning, and wherever it had to begin anew.
+                self.present = set(told["members"])
+            self.present |= set(told.get("join", ()))
+            self.present -= set(told.get("leave", ()))
+            self.left += told.get("leave", ())
+
+    async def end(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
 async def test_members_of_a_process_that_died_leave_once(client: Client) -> None:
     presence = client.workspace("acme").presence("d")
     await shown_by_another(client, presence, "dying", "u1", "u2", "u3")
     await presence.join("u3")
-    heard: list[Any] = []
-
-    async def listen() -> None:
-        async for item in presence.listen():
-            heard.append(item[1].value if isinstance(item, tuple) else item)
-
-    listening = [asyncio.create_task(listen()) for _ in range(3)]
-    await until(lambda: len(heard) == 3)
-    assert set(heard[0]["members"]) == {"u1", "u2", "u3"}
+    listeners = [Listener(presence) for _ in range(3)]
+    await until(lambda: all(one.present == {"u1", "u2", "u3"} for one in listeners))
     await shown_by_another(client, presence, "dying2", "u4")
-    await until(lambda: len(heard) == 6)
-    heard.clear()
+    await until(lambda: all("u4" in one.present for one in listeners))
     await client.delete(presence_key("dying"), presence_key("dying2"))
-    await until(lambda: len(heard) == 9)
+    await until(lambda: all(one.present == {"u3"} for one in listeners))
     await presence.join("u5")
-    await until(lambda: len(heard) == 12)
-    assert sorted(str(one["leave"]) for one in heard if "leave" in one) == sorted(
-        ["['u1']", "['u2']", "['u4']"] * 3
-    )
+    await until(lambda: all(one.present == {"u3", "u5"} for one in listeners))
+    assert all(len(one.left) == len(set(one.left)) for one in listeners)
     assert await presence.members() == {"u3": None, "u5": None}
     assert await fields(client) == {"u3", "u5"}
-    for task in listening:
-        task.cancel()
-    await asyncio.wait(listening)
+    for one in listeners:
+        await one.end()
 
 
 async def test_who_comes_later_does_not_see_ghosts_and_takes_them_out(client: Client) -> None:

@@ -84,7 +84,8 @@ export function Dialogs() {
   }
 
   return (
-    <dialog ref={box} aria-labelledby="dialog-title" onClose={() => (open.value = null)}>
+    // Not `onClose`: that comes a moment after the end, and would end the next one that was opened meanwhile.
+    <dialog ref={box} aria-labelledby="dialog-title" onCancel={() => (open.value = null)}>
       {shown !== null && (
         <form onSubmit={(event) => void submit(event)}>
           <h2 id="dialog-title">{shown.title}</h2>
