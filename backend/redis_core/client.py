@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, cast
 
 from redis_core.commands import Commands, Key, scan_iter, wrong_shape
-from redis_core.errors import CredentialsRejected, NoScript, StoreError, StoreUnavailable
+from redis_core.errors import CredentialsRejected, NoScript, QuotaExceeded, StoreError, StoreUnavailable
+from redis_core.fair_share import BUSY, FairShare
 from redis_core.keys import cache_address, is_rate_key
 from redis_core.pipeline import Pipeline, Transaction
 from redis_core.resilience.classify import TROUBLE
@@ -72,6 +73,8 @@ class Client(Commands):
         self._settings = settings
         self._timeout = timeout
         self._retries = RetryBudget()
+        self._stats = transport.stats
+        self._fair_share = FairShare(transport.stats)
         self._services: dict[Callable[[Client], Service], Service] = {}
         self._workspaces: dict[str, Workspace] = {}
         self.secrets: SecretWatch | None = None
@@ -161,6 +164,15 @@ class Client(Commands):
                 self._workspaces.clear()
             self._workspaces[workspace] = handle
         return handle
+
+    def hold_to(self, rate_of: Callable[[str], float | None] | None) -> None:
+        """Hold workspaces to rates of commands; see `quotas.py`. Budget: nothing.
+
+        Args:
+            rate_of: commands a second that a workspace may send, or None; None for all holds nobody.
+        """
+        self._fair_share.rate_of = rate_of
+        self.meter.charge = None if rate_of is None else self._fair_share.charge
 
     def _attend(self) -> None:
         """Make the services that carry out what processes that are gone have kept."""
@@ -257,6 +269,8 @@ class Client(Commands):
 
     async def _execute(self, batch: Sequence[Command]) -> list[Reply]:
         """Send a batch, and once more if that is safe, of use, and within budget and deadline."""
+        if self._stats.in_flight > BUSY or self._fair_share.limited:
+            await self._wait_turn(batch)
         meter = self.meter
         meter.left -= 1
         if meter.left < 0:
@@ -279,6 +293,15 @@ class Client(Commands):
             return await guard.troubled(batch, self._timeout, replies)
         except StoreError as error:
             return await self._retried(batch, error)
+
+    async def _wait_turn(self, batch: Sequence[Command]) -> None:
+        try:
+            await self._fair_share.enter(batch, self._timeout)
+        except StoreError as error:
+            self.meter.failed(error)
+            if isinstance(error, QuotaExceeded):
+                self.meter.count("quota_refusals_total", "commands")
+            raise
 
     async def _unmeasured(self, batch: Sequence[Command]) -> list[Reply]:
         try:
@@ -318,6 +341,8 @@ class Client(Commands):
         return replies
 
     async def _transact(self, batch: Sequence[Command]) -> list[Reply]:
+        if self._stats.in_flight > BUSY or self._fair_share.limited:
+            await self._wait_turn(batch)
         self.meter.left -= 1
         if self.meter.left < 0:
             return await self._measured(batch, self._transact_once)

@@ -40,6 +40,7 @@
         │   ├── DeadlineExceeded   it did not answer in time
         │   └── ProtocolError      what answered does not speak the protocol
         ├── StoreOverloaded        it, or our queue to it, is full              (overloaded)
+        │   └── QuotaExceeded      the workspace takes more than it may         (overloaded)
         ├── StoreReadOnly          it reads but does not write: replica, no memory, disk   (read-only)
         ├── CredentialsRejected    it does not know us: an alarm, never an outage          (credentials)
         ├── LimitExceeded          a request or reply is larger than what is allowed       (caller)
@@ -90,6 +91,7 @@ __all__ = [
     "ProtocolError",
     "QueueError",
     "QueueFull",
+    "QuotaExceeded",
     "RateLimitError",
     "RateLimited",
     "RedisCoreError",
@@ -389,6 +391,33 @@ class StoreOverloaded(StoreError):
     """The store, or this process' queue to it, takes no more for now."""
 
     kind = Kind.OVERLOADED
+
+
+class QuotaExceeded(StoreOverloaded):
+    """A workspace takes more than its quota; nothing was sent.
+
+    Args:
+        workspace: whose.
+        quota: what of: `commands a second` or `updates a second`.
+        limit: how much it may.
+        retry_after: seconds until it is within its quota again.
+    """
+
+    def __init__(
+        self,
+        workspace: str,
+        quota: str = "",
+        limit: float = 0.0,
+        *,
+        retry_after: float = 1.0,
+        outcome: Outcome = Outcome.NOT_SENT,
+    ) -> None:
+        told = f"workspace {workspace} has used its {limit:g} {quota} up: come again in {retry_after:.2f} s"
+        super().__init__(told if quota else workspace, outcome=outcome)
+        self.workspace = workspace
+        self.quota = quota
+        self.limit = limit
+        self.retry_after = retry_after
 
 
 class StoreReadOnly(StoreError):

@@ -113,7 +113,9 @@ class _Topic:
         # Who is present, and what a version is asked of, is of this moment alone.
         keep = version is None and self._kind != "presence"
         order = f"topic {names.workspace} {self._kind} {self.name}"
-        return await self._client.service(Publisher).publish(order, publishing, id, keep=keep)
+        return await self._client.service(Publisher).publish(
+            names.workspace, order, publishing, id, keep=keep
+        )
 
 
 class Topic(_Topic):

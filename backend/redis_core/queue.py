@@ -29,6 +29,7 @@ from redis_core.queueing.shard import EnqueueRow, Refusal
 from redis_core.queueing.spool import SPOOLED
 from redis_core.queueing.task import Call, Task, check_queue, task
 from redis_core.queueing.trace import carried
+from redis_core.quotas import Quotas
 
 if TYPE_CHECKING:
     from redis_core.client import Client
@@ -366,9 +367,10 @@ class Queue:
         )
 
     def _full(self, accepted: int) -> QueueFull:
-        most = self._client.settings.queue_max_depth
+        most = self._client.service(Quotas).queue_depth(self._workspace)
+        limit = "QUEUE_MAX_DEPTH" if most == self._client.settings.queue_max_depth else "its quota"
         return QueueFull(
-            f"workspace {self._workspace} has {most} unfinished jobs, which is QUEUE_MAX_DEPTH",
+            f"workspace {self._workspace} has {most} unfinished jobs, which is {limit}",
             accepted=accepted,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -13,7 +14,15 @@ from msgspec import UNSET, Struct, UnsetType
 from starlette.exceptions import HTTPException
 
 from redis_core.api.documents import PROBLEM_JSON, described, json_response
-from redis_core.errors import InvalidJob, InvalidKey, Kind, Outcome, StoreError, VersionConflict
+from redis_core.errors import (
+    InvalidJob,
+    InvalidKey,
+    Kind,
+    Outcome,
+    QuotaExceeded,
+    StoreError,
+    VersionConflict,
+)
 from redis_core.log import get_logger
 
 if TYPE_CHECKING:
@@ -211,6 +220,14 @@ def store_problem(error: StoreError, method: str, path: str) -> Response:
     )
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return problem_response(status, code, _OUR_MISTAKE, instance=instance, outcome=error.outcome)
+    if isinstance(error, QuotaExceeded):
+        return problem_response(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            "quota-exceeded",
+            "The workspace takes more than its quota; come again later.",
+            headers={"Retry-After": str(max(1, math.ceil(error.retry_after)))},
+            instance=instance,
+        )
     detail = "The store behind this service cannot serve the request now; the log of the service says why."
     return problem_response(
         status, code, detail, headers={"Retry-After": "1"}, instance=instance, outcome=error.outcome

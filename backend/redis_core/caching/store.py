@@ -15,6 +15,7 @@ from redis_core.caching.reader import READ_TIMEOUT, Reader
 from redis_core.caching.region import CacheRegion
 from redis_core.errors import CodecError, DeadlineExceeded, Outcome
 from redis_core.keys import check_part
+from redis_core.quotas import Quotas
 from redis_core.resilience.epoch import EPOCH_KEY, generation_of
 from redis_core.script import load_script
 from redis_core.transport.base import Command, Reply
@@ -81,6 +82,7 @@ class CacheStore:
         self._envelope_keys = envelope_keys
         self._clock = clock
         self._generation = keys.key("gen")
+        self._quotas = client.service(Quotas)
         self._of_region: dict[CacheRegion[Any], tuple[str, ...]] = {}
         self._prefixes: dict[str, str] = {}
         self._reader = Reader(client)
@@ -245,7 +247,9 @@ class CacheStore:
             name = self.value_key(region.name, key)
             data = self._seal(region, name, envelope, payload)
             replies[key] = batch.run(
-                _FILL, [self.lease_key(region.name, key), name], [token, data, max(1, envelope.kept)]
+                _FILL,
+                [self.lease_key(region.name, key), name],
+                [token, data, self._kept(name, data, envelope)],
             )
         await batch.send()
         results = {key: await reply for key, reply in replies.items()}
@@ -253,6 +257,10 @@ class CacheStore:
         if awaited:
             await self._client.execute(*self._announce(region.name, awaited))
         return {key: bool(result) for key, result in results.items()}
+
+    def _kept(self, name: str, data: bytes, envelope: Envelope) -> int:
+        """Milliseconds that a value is kept in the store."""
+        return self._quotas.keep(self._keys.workspace, len(name) + len(data), max(1, envelope.kept))
 
     async def renew(self, region: CacheRegion[Any], key: str, token: str) -> bool:
         """Keep a lease while its load runs. Budget: 3 commands. False if it is gone."""
@@ -299,9 +307,10 @@ class CacheStore:
             cast("tuple[bytes, ...]", generations),
         )
         name = self.value_key(region.name, key)
+        data = self._seal(region, name, sealed, payload)
         await self._change(
             [
-                ("SET", name, self._seal(region, name, sealed, payload), "PX", max(1, envelope.kept)),
+                ("SET", name, data, "PX", self._kept(name, data, envelope)),
                 ("UNLINK", self.lease_key(region.name, key)),
             ],
             self._announce(region.name, (key,)),
@@ -315,6 +324,8 @@ class CacheStore:
     async def flush(self, region: str) -> None:
         """Make every value of a region, or of the workspace if it is empty, a miss. Budget: 2 commands, 1 trip."""
         name = self._keys.key("gen", region) if region else self._generation
+        if not region:
+            self._quotas.flushed(self._keys.workspace)
         await self._change([("SET", name, new_generation())], self._announce(region))
 
     async def flush_tag(self, tag: str) -> None:

@@ -54,6 +54,7 @@ _METRICS: Final = (
     Metric("streams_parked", "gauge", "streams", "Realtime connections that have not yet taken what was written last"),
     Metric("stream_lags_total", "counter", "streams", "Times a connection fell behind and was brought up to date from history"),
     Metric("topic_updates_total", "counter", "updates", "Updates published to topics, by kind", "kind"),
+    Metric("quota_refusals_total", "counter", "refusals", "Times a workspace's quota was used up, by which: commands, publishes or cache_bytes", "quota"),
     Metric("stream_messages_total", "counter", "messages", "Messages sent to realtime connections"),
 )  # fmt: skip
 

@@ -17,6 +17,7 @@ from redis_core.errors import JournalError, Outcome, QueueError, StoreUnavailabl
 from redis_core.log import get_logger
 from redis_core.queueing.job import new_ids
 from redis_core.queueing.shard import Acknowledgement, EnqueueRow, Refusal, Shard
+from redis_core.quotas import Quotas
 from redis_core.resilience.outage import NO_OUTAGE
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Spool:
                     _, refused = await shard.enqueue(
                         workspace,
                         rows,
-                        most=self._client.settings.queue_max_depth,
+                        most=self._client.service(Quotas).queue_depth(workspace),
                         check_results=check_results or not first,
                     )
                 except StoreUnavailable as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import msgspec
 
 from redis_core.errors import Outcome, StoreUnavailable, VersionConflict
+from redis_core.quotas import Quotas
 from redis_core.realtime.feed import Feeds
 from redis_core.realtime.history import Position
 from redis_core.resilience.outage import NO_OUTAGE
@@ -43,20 +44,25 @@ class Publisher:
         self._outage = client.outage
         self._outage.replayer(_KIND, self._publish_kept)
 
-    async def publish(self, order: str, publishing: Publishing, id: str, *, keep: bool) -> Position:
+    async def publish(
+        self, workspace: str, order: str, publishing: Publishing, id: str, *, keep: bool
+    ) -> Position:
         """Publish an update; `KEPT` if it follows when the store is back. Budget: 1 script; while the store is away none.
 
         Args:
+            workspace: whose topic it is.
             order: updates of one order are published in the order they came.
             publishing: what the script is told.
             id: idempotency key, or empty.
             keep: whether the update may wait: one that asks for a version may not.
 
         Raises:
+            QuotaExceeded: the workspace publishes more than it may.
             VersionConflict: another version is current.
             StoreUnavailable: the store is away and the update may not wait, or it may have been published and has no id.
             JournalFull, JournalBroken: it could not be kept.
         """
+        self._client.service(Quotas).publish(workspace)
         if not keep or (self._outage.available and not self._outage.waiting(order)):
             try:
                 return await self._run(*publishing(id))
