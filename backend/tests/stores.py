@@ -15,7 +15,7 @@ from redis_core.client import Client, connect
 from redis_core.config import Settings
 from redis_core.transport.embedding.place import find_server
 
-__all__ = ["clean_client", "redis7_binary", "running_server", "valkey_binary"]
+__all__ = ["clean_client", "open_client", "redis7_binary", "running_server", "valkey_binary"]
 
 _STARTED_WITHIN = 20.0
 
@@ -78,6 +78,14 @@ def _wait_until_open(server: subprocess.Popen[bytes], path: Path) -> None:
 
 async def clean_client(socket: str) -> Client:
     """A client of the server behind this socket, its database and scripts gone."""
+    client = await open_client(socket)
+    await client.execute("FLUSHALL")
+    await client.execute("SCRIPT", "FLUSH")
+    return client
+
+
+async def open_client(socket: str) -> Client:
+    """A client of the server behind this socket, which stays as it is."""
     # Generous: a test machine is slower than a store, and no test of behaviour waits for these. Without failover, whose probe
     # writes keys of its own when a slow moment makes it suspect an outage.
     settings = Settings(  # type: ignore[call-arg]  # pydantic-settings' own argument
@@ -87,7 +95,4 @@ async def clean_client(socket: str) -> Client:
         redis_connect_timeout=20,
         redis_failover=False,
     )
-    client = await connect(settings)
-    await client.execute("FLUSHALL")
-    await client.execute("SCRIPT", "FLUSH")
-    return client
+    return await connect(settings)

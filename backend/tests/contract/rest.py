@@ -14,7 +14,7 @@ from redis_core.client import Client, connect
 from redis_core.config import Settings
 from redis_core.gateway import GatewayToken, create_gateway
 from redis_core.secret import Secret
-from tests.stores import clean_client
+from tests.stores import open_client
 
 __all__ = ["rest_client", "running_gateway"]
 
@@ -41,7 +41,8 @@ def running_gateway(server_socket: str) -> Iterator[str]:
 
 
 async def _serve(server_socket: str, listening: socket.socket, stop: threading.Event) -> None:
-    async with await clean_client(server_socket) as behind:
+    # It begins whenever its thread does, and what a test has written by then must stay.
+    async with await open_client(server_socket) as behind:
         gateway = create_gateway(behind.transport, [GatewayToken(Secret(TOKEN))])
         server = uvicorn.Server(uvicorn.Config(gateway, log_level="warning", lifespan="off"))
         serving = asyncio.create_task(server._serve([listening]))
