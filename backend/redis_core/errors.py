@@ -34,6 +34,11 @@
     ├── JournalError               what must outlast an outage cannot be kept; it was not accepted
     │   ├── JournalFull            the journal has as many bytes, or waits as long, as it may
     │   └── JournalBroken          its disk is full, damaged or not ours
+    ├── TransferError              an export, import, erasure, backup or restore could not go on
+    │   ├── FileDamaged            it is no such file, or cut short, or a checksum is wrong; nothing was written to the store
+    │   ├── FileTooNew             a newer version of this library wrote it
+    │   ├── TargetNotEmpty         where it is to go there are keys already, and replacing them was not asked for
+    │   └── TransferUnverified     what was found afterwards is not what should be there
     ├── VersionConflict            a shared state has another version than the one that was to be changed
     └── StoreError                 the store did not do what was asked
         ├── StoreUnavailable       it could not be reached, or went away        (unreachable)
@@ -67,6 +72,8 @@ __all__ = [
     "CostExceedsLimit",
     "CredentialsRejected",
     "DeadlineExceeded",
+    "FileDamaged",
+    "FileTooNew",
     "InvalidJob",
     "InvalidKey",
     "JobCancelled",
@@ -104,8 +111,11 @@ __all__ = [
     "StoreOverloaded",
     "StoreReadOnly",
     "StoreUnavailable",
+    "TargetNotEmpty",
     "TooManySessions",
     "TransactionAborted",
+    "TransferError",
+    "TransferUnverified",
     "UsageError",
     "VersionConflict",
     "WrongType",
@@ -351,6 +361,26 @@ class VersionConflict(RedisCoreError):
     def __init__(self, version: int) -> None:
         super().__init__(f"the current version is {version}")
         self.version = version
+
+
+class TransferError(RedisCoreError):
+    """An export, import, erasure, backup or restore could not go on."""
+
+
+class FileDamaged(TransferError):
+    """It is not a file of this format, it is cut short, or a checksum is wrong. Nothing was written to the store."""
+
+
+class FileTooNew(TransferError):
+    """A newer version of this library wrote the file."""
+
+
+class TargetNotEmpty(TransferError):
+    """Where it is to go there are keys already, and replacing them was not asked for. Nothing was written."""
+
+
+class TransferUnverified(TransferError):
+    """What was found afterwards is not what should be there: somebody else writes there, or the store lost data."""
 
 
 class StoreError(RedisCoreError):

@@ -34,7 +34,9 @@ __all__ = [
     "check_part",
     "check_workspace_id",
     "family_of",
+    "import_key",
     "is_rate_key",
+    "is_user_epoch",
     "metrics_key",
     "presence_key",
     "queue_key",
@@ -271,6 +273,14 @@ FAMILIES: Final[tuple[Family, ...]] = (
         purpose="what operators changed: who, what, when, before and after",
     ),
     Family(
+        name="sys-import",
+        pattern="sys:import:<what>",
+        owner="portability",
+        type="string",
+        ttl="7 days after the last frame",
+        purpose="how far an import or restore has come, so that it goes on there",
+    ),
+    Family(
         "topic",
         "ws:{<workspace>}:topic:<kind>:<topic>",
         "pubsub",
@@ -498,6 +508,23 @@ def session_epoch_key(key_id: str, tag: str) -> str:
         InvalidKey: a part may not stand in a key.
     """
     return f"sys:session-epoch:{check_part(key_id)}:{check_part(tag)}"
+
+
+def is_user_epoch(key: str) -> bool:
+    """Whether this is the key of a user's session epoch."""
+    return key.startswith("sys:session-epoch:")
+
+
+def import_key(what: str) -> str:
+    """The key of how far an import has come: `sys:import:<what>`.
+
+    Args:
+        what: a digest of the file and where it goes.
+
+    Raises:
+        InvalidKey: it may not stand in a key.
+    """
+    return f"sys:import:{check_part(what)}"
 
 
 def bus_channel(partition: int) -> str:

@@ -1,0 +1,115 @@
+"""What becomes of a record on its way into a store: another name, a newer epoch, or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from msgspec import structs
+
+from redis_core.errors import TransferError
+from redis_core.keys import WorkspaceKeys, queue_key, workspace_of
+from redis_core.queueing.engine import QueueEngine
+from redis_core.transfer.records import Group, Head, Job, JobLimits, Piece, Record, Tail
+from redis_core.transfer.selection import NAMED, family_name, queue_key_parts
+
+if TYPE_CHECKING:
+    from redis_core.client import Client
+
+__all__ = ["Adaptation"]
+
+_GROWING: Final = frozenset({"session-epoch", "sys", "bus"})
+"""Families of a number that may not go back: what it ended would begin to live again."""
+
+
+class Adaptation:
+    """Adapts records to a store.
+
+    Args:
+        client: the store.
+        head: of the file.
+        workspace: under which id its workspace is kept from now on; of a backup None.
+        nonce: differs from one import to the next, and is the same when one goes on.
+        keep_audit: whether the store has an audit log, which nothing may replace.
+        now: Unix milliseconds.
+    """
+
+    def __init__(
+        self, client: Client, head: Head, workspace: str | None, nonce: str, *, keep_audit: bool, now: int
+    ) -> None:
+        self._client = client
+        self._engine = client.service(QueueEngine)
+        self._from = head.workspace
+        self._to = workspace
+        self.renames = workspace is not None and workspace != head.workspace
+        self._nonce = nonce
+        self._keep_audit = keep_audit
+        self._now = now
+        self.left: Counter[str] = Counter()
+        """Keys that are not carried, by why."""
+
+    def refuse_old_names(self, record: Record) -> None:
+        """Look for the old id in what would be carried under a new one.
+
+        Raises:
+            TransferError: a value names a key of the old workspace, and nobody but the application knows what that means.
+        """
+        if not self.renames or not isinstance(record, Piece) or family_name(record.key.decode()) in NAMED:
+            return
+        old = WorkspaceKeys(self._from).prefix.encode()
+        if any(old in word for row in record.rows for word in row):
+            raise TransferError(
+                f"the value of {record.key.decode()!r} names keys of the workspace {self._from!r}: it can only be imported under that id"
+            )
+
+    async def adapt(self, record: Record) -> Record | None:
+        """The record for this store, or None if it is not for it. Budget: GET for a number that only grows, else none."""
+        if isinstance(record, Job | JobLimits):
+            return structs.replace(record, workspace=self._to) if self._to is not None else record
+        if isinstance(record, Head):
+            return None
+        name = record.key.decode()
+        family = family_name(name)
+        why = self._refusal(record, family)
+        if why is None and isinstance(record, Piece) and family in _GROWING and await self._is_past(record):
+            why = "older"
+        if why is not None:
+            self.left[why] += isinstance(record, Piece) and not record.at
+            return None
+        record = structs.replace(record, key=self._renamed(name).encode())
+        if isinstance(record, Piece) and family == "topic-meta":
+            return self._new_epoch(record)
+        return record
+
+    def _refusal(self, record: Piece | Tail | Group, family: str | None) -> str | None:
+        if self.renames and family in NAMED:
+            return "named"
+        if family == "sys-audit" and self._keep_audit:
+            return "audit"
+        if record.expires and record.expires <= self._now:
+            return "expired"
+        return None
+
+    async def _is_past(self, piece: Piece) -> bool:
+        """Whether the store has this number or a higher one."""
+        present = await self._client.get(self._renamed(piece.key.decode()))
+        return present is not None and int(present) >= int(piece.rows[0][0])
+
+    def _renamed(self, name: str) -> str:
+        parts = queue_key_parts(name)
+        if parts is not None and parts[2]:
+            # Another fleet may have another number of shards.
+            family, shard, rest = parts
+            workspace = self._to if self._to is not None else rest[0]
+            own = self._engine.shard(shard.partition("#")[0], workspace).name
+            return queue_key(family, own, workspace, *rest[1:])
+        if self._to is not None and workspace_of(name) is not None:
+            return WorkspaceKeys(self._to).prefix + name.partition("}:")[2]
+        return name
+
+    def _new_epoch(self, piece: Piece) -> Piece:
+        """A topic begins anew for its readers: what some of them saw may be of after this file, and offsets would be given twice."""
+        epoch = hashlib.sha256(self._nonce.encode() + piece.key).hexdigest()[:12].encode()
+        rows = [[field, epoch if field == b"e" else value] for field, value in piece.rows]
+        return structs.replace(piece, rows=rows)
