@@ -23,7 +23,7 @@ from redis_core.errors import InvalidJob, InvalidKey
 from redis_core.measuring.documents import Done
 from redis_core.operations import Operations
 
-__all__ = ["DryRun", "Json", "Yes", "asked", "change", "progress_bar", "show_done"]
+__all__ = ["DryRun", "Json", "Yes", "acting_as", "asked", "change", "progress_bar", "show_done"]
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ def change(
     """
 
     async def attempt(client: Client, *, only_count: bool) -> Done:
-        return await work(Operations(client, Actor(f"cli:{_user()}", "admin")), only_count)
+        return await work(Operations(client, acting_as()), only_count)
 
     counted = asked(lambda client: attempt(client, only_count=True))
     if dry_run or not (counted.matched or even_none):
@@ -77,6 +77,11 @@ def change(
     if not yes:
         _confirm(counted, as_json=as_json)
     show_done(asked(lambda client: attempt(client, only_count=False)), as_json=as_json)
+
+
+def acting_as() -> Actor:
+    """Who acts, as the audit log names them: this system's user."""
+    return Actor(f"cli:{_user()}", "admin")
 
 
 def _user() -> str:

@@ -26,9 +26,10 @@ from redis_core.cli import (
 from redis_core.cli import env as env_command
 from redis_core.cli import types as types_command
 from redis_core.cli import worker as worker_command
+from redis_core.cli import workspace as workspaces
 from redis_core.cli.exit_codes import EXIT_CODES_HELP, ExitCode
 from redis_core.cli.output import failure_of, print_failure
-from redis_core.errors import ConfigError, RedisCoreError
+from redis_core.errors import ConfigError, RedisCoreError, TargetNotEmpty, TransferError
 
 __all__ = ["app", "run"]
 
@@ -56,6 +57,9 @@ app.add_typer(limits.limits)
 app.add_typer(queue.queue)
 app.add_typer(sessions.sessions)
 app.add_typer(usage.usage)
+app.add_typer(workspaces.workspace)
+app.command()(workspaces.backup)
+app.command()(workspaces.restore)
 app.command()(types_command.types)
 
 
@@ -94,4 +98,8 @@ def run() -> NoReturn:
 def _exit_code(error: Exception) -> ExitCode:
     if isinstance(error, ConfigError):
         return ExitCode.SETTINGS
+    if isinstance(error, TargetNotEmpty):
+        return ExitCode.DECLINED
+    if isinstance(error, TransferError):
+        return ExitCode.UNHEALTHY
     return ExitCode.STORE if isinstance(error, RedisCoreError) else ExitCode.BUG

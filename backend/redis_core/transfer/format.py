@@ -77,7 +77,8 @@ class FileWriter:
         self._file: BinaryIO | None = None
         with _told(path):
             # What is in it is a tenant's: nobody else on this machine reads it.
-            descriptor = os.open(self._scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            self._scratch.unlink(missing_ok=True)
+            descriptor = os.open(self._scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             self._file = os.fdopen(descriptor, "wb")
             self._write(_NAME + b"%d\n" % FORMAT)
 
