@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -48,11 +47,11 @@ class Cli:
         self.folder = folder
         self.url = f"unix://{socket}"
 
-    def __call__(self, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "redis_core", *arguments]
         done = subprocess.run(
             command, check=False, capture_output=True, stdin=subprocess.DEVNULL, timeout=_WITHIN,
-            **options(self.folder, self.url), **more,
+            **options(self.folder, self.url),
         )  # fmt: skip
         assert "Traceback" not in done.stdout + done.stderr
         return done
@@ -96,71 +95,6 @@ async def content(client: Client) -> dict[str, Any]:
         for key in keys
         if not key.endswith(":gen")
     }
-
-
-async def test_out_gone_and_in_again(cli: Cli, valkey: Client) -> None:
-    await fill(valkey, 5)
-    before = await content(valkey)
-    exported = cli.json("workspace", "export", "acme", "acme.rft")
-    assert exported["keys"] == {"app": {"list": 1, "string": 5}}
-    again = cli("workspace", "import", "acme.rft")
-    assert again.returncode == 5
-    assert "say --replace" in again.stderr
-    unasked = cli("workspace", "erase", "acme")
-    assert unasked.returncode == 5
-    assert "say --yes" in unasked.stderr
-    assert await content(valkey) == before
-    erased = cli("workspace", "erase", "acme", "--yes")
-    assert erased.returncode == 0
-    assert "0 keys left" in erased.stdout
-    assert cli.json("workspace", "erase", "acme", "--yes")["left"] == 0
-    assert await content(valkey) == {}
-    imported = cli("workspace", "import", "acme.rft")
-    assert imported.returncode == 0, imported
-    assert "6 keys written and verified" in imported.stdout
-    assert await content(valkey) == before
-    renamed = cli.json("workspace", "import", "acme.rft", "--as", "beta")
-    assert (renamed["workspace"], renamed["keys"], renamed["verified"]) == ("beta", 6, True)
-    assert cli("workspace", "import", "acme.rft", "--as", "no:id").returncode == 2
-    assert cli("backup", "all.rft").returncode == 0
-    unasked = cli("restore", "all.rft", "--replace")
-    assert unasked.returncode == 5
-    restored = cli.json("restore", "all.rft", "--replace", "--yes")
-    assert restored["keys"] == 12
-    assert await content(valkey) == before
-
-
-async def test_a_damaged_file_is_refused_and_nothing_is_written(cli: Cli, valkey: Client) -> None:
-    await fill(valkey, 5)
-    cli.json("workspace", "export", "acme", "f")
-    await valkey.flushdb()
-    whole = (cli.folder / "f").read_bytes()
-    wrong = bytearray(whole)
-    wrong[len(wrong) // 2] ^= 1
-    newer = whole.replace(b"raptorflow-transfer 1\n", b"raptorflow-transfer 9\n")
-    for data, why in (
-        (whole[: len(whole) // 2], "cut short"),
-        (bytes(wrong), "checksum"),
-        (newer, "newer version"),
-        (b"hello", "no export or backup"),
-    ):
-        (cli.folder / "f").write_bytes(data)
-        done = cli("workspace", "import", "f", "--json")
-        assert done.returncode == 1
-        assert why in json.loads(done.stdout)["error"]["message"]
-    assert await valkey.dbsize() == 0
-
-
-async def test_a_full_disk_is_told(cli: Cli, valkey: Client) -> None:
-    await fill(valkey, 20)
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
-
-    done = cli("workspace", "export", "acme", "f", preexec_fn=limit)
-    assert done.returncode == 1
-    assert "there is no space left for it" in done.stderr
-    assert [each.name for each in cli.folder.iterdir() if each.name.startswith("f")] == []
 
 
 async def test_an_export_that_is_interrupted_leaves_no_file(
