@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -103,7 +103,7 @@ def _done(work: Callable[[Portability, Progress], Awaitable[T]]) -> T:
 
 
 @contextmanager
-def _bar() -> Iterator[Progress]:
+def _bar() -> Generator[Progress]:
     with progress_bar() as bar:
         task = bar.add_task("looking", total=None)
 

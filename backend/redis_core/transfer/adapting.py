@@ -72,10 +72,11 @@ class Adaptation:
         name = record.key.decode()
         family = family_name(name)
         why = self._refusal(record, family)
-        if why is None and isinstance(record, Piece) and family in _GROWING and await self._is_past(record):
-            why = "older"
         if why is not None:
-            self.left[why] += isinstance(record, Piece) and not record.at
+            if isinstance(record, Piece) and not record.at:
+                self.left[why] += 1
+            return None
+        if isinstance(record, Piece) and family in _GROWING and await self._is_past(record):
             return None
         record = structs.replace(record, key=self._renamed(name).encode())
         if isinstance(record, Piece) and family == "topic-meta":

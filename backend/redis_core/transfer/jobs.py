@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from redis_core.client import Client
     from redis_core.transport.base import Command
 
-__all__ = ["enqueue_jobs", "erase_jobs", "read_jobs", "set_limits", "shards_of"]
+__all__ = ["enqueue_jobs", "erase_jobs", "read_jobs", "set_limits", "shards_of", "unfinished_jobs"]
 
 _PAGE: Final = 200
 _HASHES: Final = ("jobs", "blocked", "after", "tries", "unique")
@@ -123,6 +123,14 @@ async def set_limits(client: Client, limits: JobLimits) -> None:
     )
     if paused == "1":
         await shard.limit("workspace", limits.workspace, "pause")
+
+
+async def unfinished_jobs(client: Client, workspace: str) -> int:
+    """How many unfinished jobs a workspace has in all queues. Budget: a SCAN of the key space, HGET for each shard."""
+    depths: list[Command] = [
+        ("HGET", queue_key("queue-depth", shard), workspace) for shard in await shards_of(client)
+    ]
+    return sum(int(count or 0) for count in await send(client, depths))
 
 
 async def erase_jobs(client: Client, workspace: str) -> int:

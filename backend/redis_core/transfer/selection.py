@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from redis_core.client import Client
 
 __all__ = [
+    "BOUND",
     "FOREIGN",
     "NAMED",
+    "PASSING",
     "Selection",
     "family_name",
     "keys_of",

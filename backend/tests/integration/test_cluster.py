@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import hiredis
 import pytest
 
 from redis_core.address import parse_address
+from redis_core.audit import Actor
 from redis_core.client import Client
 from redis_core.config import load_settings
 from redis_core.errors import CommandError, ConfigError, StoreUnavailable
+from redis_core.portability import Portability
+from redis_core.queue import task
 from redis_core.script import Script
+from redis_core.transfer.selection import keys_of
 from redis_core.transport.cluster import ClusterTransport
 from redis_core.transport.cluster_slots import key_slot
 from redis_core.transport.connection import LinkOptions
@@ -25,6 +30,11 @@ from tests.stores import valkey_binary
 LONG = LinkOptions(connect_timeout=20, command_timeout=20)
 # One key a master: slots 0-5460, 5461-10922, 10923-16383.
 FIRST, SECOND, THIRD = "b", "c", "a"
+
+
+@task
+async def moved(word: str) -> str:
+    return word
 
 
 def cluster_port() -> int:
@@ -361,3 +371,23 @@ async def test_plain_transport_shows_moved_as_an_error(masters: list[ServerProce
     assert isinstance(reply, CommandError)
     assert reply.code == "MOVED"
     await transport.aclose()
+
+
+async def test_a_workspace_is_moved_and_erased_over_all_masters(
+    cluster: ClusterTransport, tmp_path: Path
+) -> None:
+    client = Client(cluster)
+    for queue in ("q1", "q2", "q3", "q4"):
+        job = await client.workspace("acme").queue.enqueue(moved, queue, queue=queue)
+        assert (await job.status()).state == "waiting"
+        await client.workspace("acme").queue.pause(queue)
+    name = client.workspace("acme").keys.key("app", "a")
+    await client.rpush(name, "x", "y")
+    move = Portability(client, Actor("test", "admin"))
+    assert (await move.export("acme", tmp_path / "f")).jobs == 4
+    assert (await move.erase("acme")).left == 0
+    assert not [key async for key in keys_of(client, "acme")]
+    assert (await move.import_(tmp_path / "f")).jobs == 4
+    assert await client.lrange(name, 0, -1) == [b"x", b"y"]
+    await move.backup(tmp_path / "all")
+    assert (await move.restore(tmp_path / "all", replace=True)).jobs == 4

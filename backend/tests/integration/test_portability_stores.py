@@ -13,8 +13,10 @@ import pytest
 from redis_core.audit import Actor, AuditLog
 from redis_core.cache import CacheRegion
 from redis_core.client import Client
+from redis_core.config import load_settings
 from redis_core.errors import TargetNotEmpty, TransferError, TransferUnverified
-from redis_core.keys import queue_key
+from redis_core.keys import metrics_key, queue_key
+from redis_core.measuring.batch import Batch, Slow, Usage, decode_batch, encode_batch
 from redis_core.portability import Portability
 from redis_core.pubsub import Gap
 from redis_core.queue import Backoff, JobContext, QueueControl, Retry, task
@@ -22,6 +24,7 @@ from redis_core.queueing.control import QueueControl as Control
 from redis_core.resilience.epoch import EPOCH_KEY
 from redis_core.session import Sessions
 from redis_core.transfer.selection import keys_of
+from redis_core.transport.memory import MockRedisClient
 from redis_core.worker import Worker
 from tests.contract.rest import rest_client, running_gateway
 from tests.session_world import PEPPERS, load
@@ -347,6 +350,85 @@ def done_expired(path: Path) -> int:
         for _, records in FileReader(path).frames()
         for record in records
     )
+
+
+async def test_what_was_measured_does_not_name_an_erased_tenant(memory: Client) -> None:
+    usage = {"acme": Usage(1), "beta": Usage(2)}
+    slow = [Slow(1.0, 5.0, "GET", "app", "acme"), Slow(2.0, 5.0, "GET", "app", "beta")]
+    refused = {"ws:{acme}:rate:/api": 3, "rate:u1:/api": 4}
+    key = metrics_key("minutes", 1_800_000_000)
+    await memory.hset(key, {"p1": encode_batch(Batch(workspaces=usage, slow=slow, refused=refused))})
+    await memory.hset(key, {"p2": encode_batch(Batch(counters={"n": 1.0}))})
+    await memory.hset(key, {"p3": b"of another version: acme"})
+    assert (await portability(memory).erase("acme")).names == 2
+    assert (await memory.hgetall(key)).keys() == {b"p1", b"p2"}
+    left = decode_batch((await memory.hgetall(key))[b"p1"])
+    assert list(left.workspaces) == ["beta"]
+    assert [call.workspace for call in left.slow] == ["beta"]
+    assert left.refused == {"rate:u1:/api": 4}
+
+
+async def test_a_fleet_of_another_number_of_shards_takes_the_jobs(tmp_path: Path) -> None:
+    def store(shards: int) -> Client:
+        return Client(MockRedisClient(), load_settings(mock_redis=True, queue_shards={"default": shards}))
+
+    async with store(4) as many, store(1) as one:
+        for workspace in ("w1", "w2", "w3", "w4", "w5"):
+            await many.workspace(workspace).queue.enqueue(note, workspace)
+            broken = await many.workspace(workspace).queue.enqueue(fails, workspace)
+            await many.workspace(workspace).queue.pause("default")
+        async with working(many):
+            await many.workspace("w1").queue.resume("default")
+            await until(lambda: ran == ["w1"])
+            async with asyncio.timeout(WITHIN):
+                while not await many.workspace("w1").queue.dead("default"):
+                    await asyncio.sleep(0.01)
+        await portability(many).backup(tmp_path / "b")
+        await portability(one).restore(tmp_path / "b")
+        assert [job.task for job in await one.workspace("w1").queue.dead("default")] == [fails.name]
+        for workspace in ("w2", "w3", "w4", "w5"):
+            assert await one.workspace(workspace).queue.depth("default") == 2
+            await one.workspace(workspace).queue.resume("default")
+        assert (await one.workspace("w5").queue.job("default", broken.id).status()).state == "waiting"
+        async with working(one):
+            await until(lambda: sorted(ran) == ["w1", "w2", "w3", "w4", "w5"])
+
+
+async def test_what_another_writes_meanwhile_is_found(valkey: Client, tmp_path: Path) -> None:
+    name = valkey.workspace("acme").keys.key
+    for number in range(3):
+        await valkey.rpush(name("app", f"list{number}"), "a", "b")
+    await portability(valkey).export("acme", tmp_path / "f")
+    await portability(valkey).erase("acme")
+
+    async def meddle() -> None:
+        while True:
+            # Only once the import has made it.
+            await valkey.execute("RPUSHX", name("app", "list1"), "c")
+
+    meddling = asyncio.create_task(meddle())
+    try:
+        with pytest.raises(TransferUnverified, match="1 keys are not as .* such as ws:{acme}:app:list1"):
+            await portability(valkey).import_(tmp_path / "f")
+    finally:
+        meddling.cancel()
+        await asyncio.gather(meddling, return_exceptions=True)
+    done = await portability(valkey).import_(tmp_path / "f", replace=True)
+    assert (done.keys, done.resumed) == (3, False)
+
+
+async def test_an_import_costs_five_commands_a_key(valkey: Client, tmp_path: Path) -> None:
+    name = valkey.workspace("acme").keys.key
+    for number in range(300):
+        await valkey.hset(name("app", f"k{number}"), {"a": "1"})
+    await portability(valkey).export("acme", tmp_path / "f")
+    await portability(valkey).erase("acme")
+    before = valkey.stats.commands, valkey.stats.trips
+    await portability(valkey).import_(tmp_path / "f")
+    commands, trips = valkey.stats.commands - before[0], valkey.stats.trips - before[1]
+    # For 300 keys DEL, HSET, and a read, HLEN and PTTL to look.
+    assert 1500 <= commands <= 1500 + 25
+    assert trips <= 25
 
 
 async def test_an_export_costs_three_commands_a_key(valkey: Client, tmp_path: Path) -> None:
