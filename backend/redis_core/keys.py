@@ -72,6 +72,10 @@ class Family:
     ttl: str
     """The rule for its expiry, or why it has none."""
     purpose: str
+    expires: bool = True
+    """Whether each of its keys must have an expiry at every moment; False where some may do without."""
+    most_bytes: int = 1024 * 1024
+    """What one key takes at most where all is well; the key audit tells of larger ones."""
 
     @property
     def tenant(self) -> bool:
@@ -82,9 +86,15 @@ class Family:
 _PREFIX: Final = "ws:{"
 
 
-def _queue_family(kind: str, type: str, purpose: str, rest: str = "", ttl: str = "none") -> Family:
+_SHARED_BYTES: Final = 256 * 1024 * 1024
+"""Most bytes of a key that all tenants of a queue, or all processes, write to."""
+
+
+def _queue_family(
+    kind: str, type: str, purpose: str, rest: str = "", ttl: str = "none", *, expires: bool = False
+) -> Family:
     """A family of the job queue: the queue's name, with `#n` for its shards, is the hash tag."""
-    return Family(kind, f"{kind}:{{<queue>}}{rest}", "queue", type, ttl, purpose)
+    return Family(kind, f"{kind}:{{<queue>}}{rest}", "queue", type, ttl, purpose, expires, _SHARED_BYTES)
 
 
 _UNFINISHED: Final = "none; bounded by the unfinished jobs that a workspace may have"
@@ -104,8 +114,8 @@ _QUEUE_FAMILIES: Final = (
     _queue_family("queue-running", "hash", "running jobs: in all, by workspace and by task", ttl=_UNFINISHED),
     _queue_family("queue-leases", "zset", "workers that run jobs, by when their lease ends", ttl="none; one entry a worker"),
     _queue_family("queue-run", "hash", "the jobs that a worker runs", ":<worker>", "none; gone when its lease is reaped"),
-    _queue_family("queue-doubts", "string", "how often a worker missed a reply, so that a turn of before does nothing", ":<worker>", "10 minutes"),
-    _queue_family("queue-taken", "string", "which record of a journal was taken in, so that it is not a second time", ":<record>", "a day longer than JOURNAL_MAX_AGE"),
+    _queue_family("queue-doubts", "string", "how often a worker missed a reply, so that a turn of before does nothing", ":<worker>", "10 minutes", expires=True),
+    _queue_family("queue-taken", "string", "which record of a journal was taken in, so that it is not a second time", ":<record>", "a day longer than JOURNAL_MAX_AGE", expires=True),
     _queue_family("queue-bell", "list", "at most one token, for which idle workers wait"),
     _queue_family("queue-info", "hash", "virtual time, limits and pause of the queue"),
     _queue_family("queue-limits", "hash", "weight, limit and pause of single workspaces"),
@@ -115,8 +125,8 @@ _QUEUE_FAMILIES: Final = (
         "job", "hash", "steps, progress, signals and errors of a job that has any", _JOB,
         "none while it is unfinished; then its result's, or 30 days for a dead letter",
     ),
-    _queue_family("job-result", "string", "how a job ended, and what it returned", _JOB, "the task's result_ttl"),
-    _queue_family("job-dead", "zset", "a workspace's dead letters by when they were buried", ":<workspace>", "30 days"),
+    _queue_family("job-result", "string", "how a job ended, and what it returned", _JOB, "the task's result_ttl", expires=True),
+    _queue_family("job-dead", "zset", "a workspace's dead letters by when they were buried", ":<workspace>", "30 days", expires=True),
 )  # fmt: skip
 
 FAMILIES: Final[tuple[Family, ...]] = (
@@ -183,6 +193,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         type="string",
         ttl="of a tag 30 days, else none; a value of an unknown generation is a miss",
         purpose="generations: a value of another one than the present is a miss, so a flush is one command",
+        expires=False,
     ),
     Family(
         name="rate",
@@ -215,6 +226,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         type="hash",
         ttl="none; one a workspace",
         purpose="epoch and counter of the last fencing token: tokens only grow",
+        expires=False,
     ),
     Family(
         name="lock-line",
@@ -239,14 +251,16 @@ FAMILIES: Final[tuple[Family, ...]] = (
         type="any",
         ttl="the application's",
         purpose='what the application keeps itself, through `workspace.keys.key("app", ...)`',
+        expires=False,
     ),
     Family(
         name="sys",
-        pattern="sys:<name>",
+        pattern="sys:<canary|epoch|session-epoch>[:<...>]",
         owner="redis_core",
         type="string",
         ttl="seconds; the store's epoch none, a user's longer than any session that it ends",
         purpose="the fleet's own: health canaries, the store's epoch, the epochs of users whose sessions were all revoked",
+        expires=False,
     ),
     Family(
         name="sys-metrics",
@@ -255,6 +269,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         type="hash",
         ttl="25 h for minutes, 31 days for hours",
         purpose="what each process measured: minutes of one hour, hours of one day",
+        most_bytes=_SHARED_BYTES,
     ),
     Family(
         name="sys-presence",
@@ -271,6 +286,17 @@ FAMILIES: Final[tuple[Family, ...]] = (
         type="stream",
         ttl="none; about the last 10,000 changes",
         purpose="what operators changed: who, what, when, before and after",
+        expires=False,
+        most_bytes=_SHARED_BYTES,
+    ),
+    Family(
+        name="sys-cache-bus",
+        pattern="sys:cache-bus",
+        owner="cache",
+        type="stream",
+        ttl="none; about the last 10,000 changes",
+        purpose="by which processes on Upstash tell one another what they changed in the cache",
+        expires=False,
     ),
     Family(
         name="sys-import",
@@ -295,6 +321,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "hash",
         "two days after the last update; of a state none",
         "a topic's epoch and offset, and a state's document",
+        expires=False,
     ),
     Family(
         "topic-text",
@@ -319,6 +346,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "hash",
         "a day after the last join or leave; a process shows its members again after half of it",
         "who is there, and which process says so",
+        expires=False,
     ),
     Family(
         "bus",
@@ -327,6 +355,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "string",
         "none",
         "how many messages the workspace has published: a hole in it is a lost message",
+        expires=False,
     ),
     Family(
         "usage",
@@ -351,6 +380,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "hash",
         "none",
         "what the workspace may spend",
+        expires=False,
     ),
     *_QUEUE_FAMILIES,
 )
