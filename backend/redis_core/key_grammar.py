@@ -11,6 +11,7 @@ from redis_core.errors import InvalidKey
 from redis_core.keys import (
     FAMILIES,
     PRE_LOGIN_WORKSPACE,
+    TENANT_WORD,
     Family,
     check_part,
     check_workspace_id,
@@ -51,7 +52,7 @@ def judge_name(key: bytes) -> tuple[Family | None, Fault | None]:
     A name that is wrong has no family unless it is one of a declared family's that is only malformed.
     """
     text = key.decode("utf-8", "surrogateescape")
-    tenant = text.startswith("ws:")
+    tenant = text.startswith(TENANT_WORD)
     if tenant and workspace_of(text) is None:
         return None, Fault.FOREIGN_WORKSPACE
     family = family_of(text)

@@ -25,6 +25,7 @@ __all__ = [
     "LOCK_BELL",
     "MAX_PART_BYTES",
     "PRE_LOGIN_WORKSPACE",
+    "TENANT_WORD",
     "Family",
     "WorkspaceKeys",
     "bus_channel",
@@ -83,7 +84,9 @@ class Family:
         return self.pattern.startswith(_PREFIX)
 
 
-_PREFIX: Final = "ws:{"
+TENANT_WORD: Final = "ws:"
+"""What every key of a workspace begins with, and no other key may."""
+_PREFIX: Final = TENANT_WORD + "{"
 
 
 _SHARED_BYTES: Final = 256 * 1024 * 1024

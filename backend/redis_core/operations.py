@@ -13,6 +13,7 @@ from redis_core.accounting.figures import UsagePage
 from redis_core.audit import Actor, AuditLog, Values
 from redis_core.commands import scan_iter
 from redis_core.errors import StoreError
+from redis_core.key_audit import KeyAudit, KeyAuditor
 from redis_core.keys import WorkspaceKeys, check_part, check_workspace_id, rate_key
 from redis_core.measuring.documents import Done, SessionFigures, SessionPage
 from redis_core.queueing.control import QueueControl
@@ -27,6 +28,8 @@ __all__ = ["Operations"]
 
 _MOST_COUNTED: Final = 10_000
 """Keys that a dry run counts."""
+_ROUTE_RATE: Final = 5_000
+"""Most commands a second of a key audit for which somebody waits."""
 
 
 class Operations:
@@ -141,6 +144,39 @@ class Operations:
 
         ended = await self._audited("sessions.revoke", target, {"sessions": known}, revoke, {"sessions": 0})
         return Done("sessions.revoke", target, dry_run, known, ended)
+
+    # --- keys ---
+
+    async def audit_keys(
+        self,
+        workspace: str | None = None,
+        *,
+        keys: int = 10_000,
+        seconds: float = 10,
+        sample: int | None = None,
+        most_bytes: int | None = None,
+    ) -> KeyAudit:
+        """Compare keys with what is declared, as many as the bounds allow. It changes nothing; that it ran is written down.
+
+        Budget: as `KeyAuditor.run`, and the audit's.
+
+        Args:
+            workspace: only this one's keys.
+            keys: most keys to look at, about.
+            seconds: how long it may take, about.
+            sample: about how many of the database's keys to ask for type, expiry and size.
+            most_bytes: tell of keys that take more.
+
+        Raises:
+            InvalidKey: the id may not name a workspace.
+        """
+        auditor = KeyAuditor(
+            self.client, workspace=workspace, sample=sample, most_bytes=most_bytes, rate=_ROUTE_RATE
+        )
+        found = await auditor.run(keys=keys, seconds=seconds)
+        told = {"scanned": found.scanned, "faults": found.faults, "complete": found.complete}
+        await self.audit.record(self.actor, "keys.audit", workspace or "*", after=told)
+        return found
 
     # --- queues ---
 

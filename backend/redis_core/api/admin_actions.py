@@ -13,8 +13,10 @@ from redis_core.api.documents import described, json_response
 from redis_core.api.problems import problems
 from redis_core.api.request_body import body, body_document
 from redis_core.audit import Actor
+from redis_core.key_audit import KeyAudit
 from redis_core.measuring.documents import Done, SessionPage
 from redis_core.operations import Operations
+from redis_core.stats import MOST_KEYS
 
 __all__ = ["create_action_router"]
 
@@ -47,6 +49,18 @@ class RevokeSessions(Struct, frozen=True, forbid_unknown_fields=True):
     dry_run: bool = False
 
 
+class AuditKeys(Struct, frozen=True, forbid_unknown_fields=True):
+    """Compare keys with what is declared: of a workspace or all, until one of the bounds is reached."""
+
+    workspace: Name | None = None
+    limit: Annotated[int, Meta(ge=1, le=MOST_KEYS)] = 10_000
+    """Most keys to look at."""
+    seconds: Annotated[float, Meta(ge=0.1, le=30)] = 10
+    sample: Annotated[int, Meta(ge=0)] | None = None
+    """About how many of the database's keys to ask for type, expiry and size; all of those looked at unless given."""
+    max_bytes: Annotated[int, Meta(ge=1)] | None = None
+
+
 def create_action_router(probe_source: ProbeSource, access: AdminAccess) -> APIRouter:
     """The routes that change something, and those that show what can be changed."""
     router = APIRouter(prefix="/admin", tags=["operations"])
@@ -56,6 +70,25 @@ def create_action_router(probe_source: ProbeSource, access: AdminAccess) -> APIR
 
     async def operations(actor: Actor) -> Operations:
         return Operations((await probe_source()).client, actor)
+
+    @router.post(
+        "/keys/audit",
+        summary="Compare keys with their families' declaration",
+        response_class=Response,
+        responses={200: described("What is wrong with which keys", KeyAudit), **errors, **problems(413, 415)},
+        openapi_extra=body_document(AuditKeys),
+    )
+    async def audit_keys(*, actor: Actor = operator, asked: AuditKeys = Depends(body(AuditKeys))) -> Response:
+        act = await operations(actor)
+        return json_response(
+            await act.audit_keys(
+                asked.workspace,
+                keys=asked.limit,
+                seconds=asked.seconds,
+                sample=asked.sample,
+                most_bytes=asked.max_bytes,
+            )
+        )
 
     @router.post(
         "/cache/flush",

@@ -32,15 +32,17 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before it is 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count what it would change.")]
 
 
-def asked(question: Callable[[Client], Awaitable[T]]) -> T:
+def asked(question: Callable[[Client], Awaitable[T]], *, reads_only: bool = False) -> T:
     """Ask the store something; an id that cannot be one is a wrong argument.
 
     Args:
         question: what to ask; the client is closed after it.
+        reads_only: send nothing else, not even the failover's probes, which write keys of their own.
     """
 
     async def ask() -> T:
-        async with await connect(load_settings()) as client:
+        settings = load_settings(redis_failover=False) if reads_only else load_settings()
+        async with await connect(settings) as client:
             return await question(client)
 
     try:

@@ -13,6 +13,7 @@ from redis_core.cli import (
     doctor,
     drill,
     health,
+    keys,
     limits,
     metrics,
     mock,
@@ -53,6 +54,7 @@ app.command()(stats.stats)
 app.command()(token.token)
 app.add_typer(cache.cache)
 app.add_typer(drill.drill)
+app.add_typer(keys.keys)
 app.add_typer(limits.limits)
 app.add_typer(queue.queue)
 app.add_typer(sessions.sessions)
