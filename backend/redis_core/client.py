@@ -7,8 +7,15 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, cast
 
-from redis_core.commands import Commands, Key, scan_iter, wrong_shape
-from redis_core.errors import CredentialsRejected, NoScript, QuotaExceeded, StoreError, StoreUnavailable
+from redis_core.commands import Commands, Key, not_permitted, scan_iter, wrong_shape
+from redis_core.errors import (
+    CredentialsRejected,
+    NoScript,
+    PermissionDenied,
+    QuotaExceeded,
+    StoreError,
+    StoreUnavailable,
+)
 from redis_core.fair_share import BUSY, FairShare
 from redis_core.keys import cache_address, is_rate_key
 from redis_core.pipeline import Pipeline, Transaction
@@ -237,7 +244,10 @@ class Client(Commands):
 
     async def subscribe(self, *channels: str, patterns: Sequence[str] = ()) -> Subscription:
         """Listen to channels and patterns; returns when the store has confirmed them."""
-        return await self.transport.subscribe(*channels, patterns=patterns)
+        try:
+            return await self.transport.subscribe(*channels, patterns=patterns)
+        except PermissionDenied as error:
+            raise not_permitted(("SUBSCRIBE",), error, self.transport.target) from error
 
     async def aclose(self) -> None:
         """Let go of the store. Idempotent."""
@@ -261,6 +271,8 @@ class Client(Commands):
         reply = (await self._execute((command,)))[0]
         if isinstance(reply, StoreError):
             self.meter.failed(reply)
+            if isinstance(reply, PermissionDenied):
+                raise not_permitted(command, reply, self.transport.target)
             raise reply
         try:
             return decode(reply)

@@ -6,15 +6,16 @@ pipeline, a transaction. Keys and values go in as text or bytes; values come bac
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
-from redis_core.errors import Outcome, ProtocolError, RedisCoreError
+from redis_core.errors import Outcome, PermissionDenied, ProtocolError, RedisCoreError
 from redis_core.script import Script
 from redis_core.transport.base import Argument, Command, Reply
 
-__all__ = ["Commands", "Key", "StreamEntry", "Value", "wrong_shape"]
+__all__ = ["Commands", "Key", "StreamEntry", "Value", "not_permitted", "wrong_shape"]
 
 Key = str | bytes
 Value = str | bytes | int | float
@@ -22,6 +23,8 @@ StreamEntry = tuple[bytes, dict[bytes, bytes]]
 """A stream's entry: its id and its fields."""
 
 T = TypeVar("T")
+_USER: Final = re.compile(r"[a-z+]+://([^:@/]*):\*\*\*@.*")
+"""A store's address as messages show it, if it names a user or has a password."""
 
 
 class Commands(ABC):
@@ -495,6 +498,25 @@ def wrong_shape(command: Command, reply: Reply, error: Exception) -> Exception:
         f"{command[0]!r} was answered with a {type(reply).__name__} that is no answer to it",
         outcome=Outcome.APPLIED,
     )
+
+
+def not_permitted(command: Command, reply: PermissionDenied, target: str) -> PermissionDenied:
+    """The store's refusal, with what it leaves out: who we are there, what was asked, and what to do.
+
+    Args:
+        command: what was asked; only its name shows.
+        reply: what the store said; some say neither user nor command.
+        target: the store, as its transport names it.
+    """
+    place = _USER.fullmatch(target)
+    user = f"user {place[1] or 'default'!r}" if place else "the user we are"
+    said = str(reply).removeprefix("NOPERM ").removeprefix("ERR ")
+    error = PermissionDenied(
+        f"NOPERM {user} may not {command[0]!s} at {target}: {said}; bring the user up to date with `raptorflow acl apply`, "
+        "or do this as a user that may",
+        outcome=reply.outcome,
+    )
+    return error.with_traceback(reply.__traceback__)
 
 
 def _as_it_is(reply: Any) -> Any:

@@ -529,6 +529,9 @@ _BY_START: tuple[tuple[str, type[StoreError]], ...] = (
     ("ERR max key size", LimitExceeded),
     ("ERR invalid password", CredentialsRejected),
     ("ERR Client sent AUTH, but no password is set", CredentialsRejected),
+    # What a script was refused: Valkey's words, and those of Redis 7.
+    ("ERR ACL failure in script", PermissionDenied),
+    ("ERR The user executing the script can't", PermissionDenied),
     ("ERR AUTH <password> called without any password", CredentialsRejected),
 )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, Generic, Self, TypeVar
 
-from redis_core.commands import Commands, wrong_shape
-from redis_core.errors import NoScript, StoreError
+from redis_core.commands import Commands, not_permitted, wrong_shape
+from redis_core.errors import NoScript, PermissionDenied, StoreError
 from redis_core.script import Script
 from redis_core.transport.base import Argument, Command, Reply, Transport
 
@@ -96,7 +96,11 @@ class Pipeline(Commands):
         """Send what is queued; a result for each, decoded, or the `StoreError` that the store answered. Empty costs nothing."""
         commands, pending, in_full = self._commands, self._pending, self._in_full
         self._commands, self._pending, self._in_full = [], [], {}
-        replies = await self._deliver(commands, in_full)
+        target = self._transport.target
+        replies = [
+            not_permitted(command, reply, target) if isinstance(reply, PermissionDenied) else reply
+            for command, reply in zip(commands, await self._deliver(commands, in_full), strict=True)
+        ]
         for item, reply in zip(pending, replies, strict=True):
             item.resolve(reply)
         return [
