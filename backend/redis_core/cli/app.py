@@ -24,6 +24,7 @@ from redis_core.cli import (
     token,
     usage,
 )
+from redis_core.cli import acl as acl_command
 from redis_core.cli import env as env_command
 from redis_core.cli import types as types_command
 from redis_core.cli import worker as worker_command
@@ -63,6 +64,7 @@ app.add_typer(workspaces.workspace)
 app.command()(workspaces.backup)
 app.command()(workspaces.restore)
 app.command()(types_command.types)
+app.add_typer(acl_command.acl, name="acl")
 
 
 def _print_version(wanted: bool) -> None:

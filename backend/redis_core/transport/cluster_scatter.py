@@ -13,6 +13,7 @@ __all__ = ["gather_replies", "is_for_all", "next_cursor", "split_cursor"]
 
 _FOR_ALL: Final = frozenset({"DBSIZE", "FLUSHALL", "FLUSHDB", "KEYS"})
 _PARTS_FOR_ALL: Final[dict[str, frozenset[str]]] = {
+    "ACL": frozenset({"DELUSER", "SAVE", "SETUSER"}),
     "CONFIG": frozenset({"RESETSTAT", "SET"}),
     "FUNCTION": frozenset({"DELETE", "FLUSH", "LOAD", "RESTORE"}),
     "SCRIPT": frozenset({"EXISTS", "FLUSH", "LOAD"}),
