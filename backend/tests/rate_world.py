@@ -13,7 +13,7 @@ from redis_core.rate_limit import RateLimiter, RateLimits, Rule, Subject, limits
 from redis_core.transport.memory import MockRedisClient
 from tests.contract.rest import rest_client, running_gateway
 from tests.hand_clock import HandClock
-from tests.stores import clean_client
+from tests.store_users import clean_client_as
 
 __all__ = ["START", "USER", "Clock", "Limited", "limited", "limits", "one_rule", "rate_gateway", "timed"]
 
@@ -71,13 +71,13 @@ class Limited:
 STORES = {
     "memory-exact": (None, "exact"),
     "memory-economy": (None, "economy"),
-    "valkey9-exact": ("valkey_socket", "exact"),
-    "valkey9-economy": ("valkey_socket", "economy"),
-    "redis7-exact": ("redis7_socket", "exact"),
+    "valkey9-app-exact": ("valkey_socket", "exact"),
+    "valkey9-app-economy": ("valkey_socket", "economy"),
+    "redis7-app-exact": ("redis7_socket", "exact"),
     "rest-exact": ("rate_gateway", "exact"),
     "rest-auto": ("rate_gateway", "auto"),
 }
-"""Where a store is, and the plan: on REST `auto` is the economy plan."""
+"""Where a store is, and the plan: on REST `auto` is the economy plan. On `-app` all is done as the ACL user of that name."""
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +98,7 @@ async def limited(request: pytest.FixtureRequest) -> AsyncIterator[Limited]:
         await client.execute("FLUSHDB")
         await client.execute("SCRIPT", "FLUSH")
     else:
-        client = await clean_client(request.getfixturevalue(place))
+        client = await clean_client_as("app", request.getfixturevalue(place))
     async with client:
         yield Limited(client, plan)
 

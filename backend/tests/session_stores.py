@@ -10,20 +10,20 @@ from redis_core.client import Client
 from redis_core.transport.memory import MockRedisClient
 from tests.contract.rest import rest_client, running_gateway
 from tests.session_world import World
-from tests.stores import clean_client
+from tests.store_users import clean_client_as
 
 __all__ = ["rest_gateway", "world"]
 
 STORES = {
     "memory": (None, "script"),
     "memory-economy": (None, "economy"),
-    "valkey9": ("valkey_socket", "script"),
-    "redis7": ("redis7_socket", "script"),
-    "valkey9-economy": ("valkey_socket", "economy"),
+    "valkey9-app": ("valkey_socket", "script"),
+    "redis7-app": ("redis7_socket", "script"),
+    "valkey9-app-economy": ("valkey_socket", "economy"),
     "rest": ("rest_gateway", "auto"),
     "rest-script": ("rest_gateway", "script"),
 }
-"""Where a store is, and the plan: on REST `auto` is the economy plan."""
+"""Where a store is, and the plan: on REST `auto` is the economy plan. On `-app` all is done as the ACL user of that name."""
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +44,6 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
         await client.execute("FLUSHDB")
         await client.execute("SCRIPT", "FLUSH")
     else:
-        client = await clean_client(request.getfixturevalue(place))
+        client = await clean_client_as("app", request.getfixturevalue(place))
     async with client:
         yield World(client, plan)

@@ -6,12 +6,29 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from redis_core.acl import role_user
 from redis_core.client import Client
 from redis_core.transport.memory import MockRedisClient
 from tests.contract.rest import rest_client, running_gateway
+from tests.store_users import any_key, clean_client_as
 from tests.stores import clean_client
 
 STORES = ("memory", "valkey9", "redis7", "rest")
+
+
+USERS = {
+    "test_contract_cache": role_user("app"),
+    "test_contract_locks": role_user("app"),
+    "test_contract_topics": role_user("app"),
+    "test_contract_queue": role_user("worker"),
+    "test_contract_messages": any_key("app"),
+    "test_contract_strings": any_key("app"),
+    "test_contract_collections": any_key("app"),
+    "test_contract_keys": any_key("app"),
+    "test_contract_batches": any_key("app"),
+    "test_contract_concurrency": any_key("app"),
+}
+"""Who the tests of a file are on real servers. The others (any bytes, any command) are the operator, who may send what no role does."""
 
 
 @pytest.fixture(scope="session")
@@ -30,15 +47,18 @@ def store(request: pytest.FixtureRequest) -> tuple[str, str]:
 
 
 @pytest.fixture
-async def client(store: tuple[str, str]) -> AsyncIterator[Client]:
+async def client(store: tuple[str, str], request: pytest.FixtureRequest) -> AsyncIterator[Client]:
     """A client of an empty store."""
     name, place = store
+    user = USERS.get(request.module.__name__.rpartition(".")[2])
     if name == "memory":
         opened = Client(MockRedisClient())
     elif name == "rest":
         opened = await rest_client(place)
         await opened.flushdb()
         await opened.execute("SCRIPT", "FLUSH")
+    elif user is not None:
+        opened = await clean_client_as(user, place)
     else:
         opened = await clean_client(place)
     async with opened:

@@ -549,8 +549,8 @@ async def test_the_manuals_addresses_flush_and_delete_through_the_client(here: H
     for one, key in ((profiles, "42"), (profiles, "43"), (campaigns, "42")):
         await here.cache.set(one, key, Profile(key))
     assert await left() == [True, True, True]
-    await here.client.set("plain", "x")
-    assert await here.client.delete("cache:acme:profile:42", "plain", "none") == 2
+    await here.client.set("ws:{acme}:app:plain", "x")
+    assert await here.client.delete("cache:acme:profile:42", "ws:{acme}:app:plain", "ws:{acme}:app:none") == 2
     assert await left() == [False, True, True]
     assert await here.client.delete("cache:acme:profile:*") == 1
     assert await left() == [False, False, True]
