@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 from redis_core.acl import AclUser, Role, role_user, setuser
@@ -12,7 +14,7 @@ from redis_core.secret import Secret
 from redis_core.transport.base import Command, Reply
 from tests.stores import clean_client
 
-__all__ = ["any_key", "clean_client_as", "client_as", "make_user"]
+__all__ = ["any_key", "clean_client_as", "client_as", "made_user", "make_user", "user_url"]
 
 _PASSWORD = Secret("the-password-of-a-test")
 _OPERATORS = frozenset(
@@ -41,11 +43,28 @@ async def make_user(operator: Client, user: AclUser) -> None:
     await operator.execute(*setuser(user, _PASSWORD))
 
 
+def user_url(name: str, socket: str, password: Secret = _PASSWORD) -> str:
+    """Where the server behind this socket is, for this user."""
+    return f"unix://{name}:{quote(password.reveal(), safe='')}@{socket}"
+
+
+def made_user(role: Role, socket: str) -> str:
+    """Where the server is for the user of a role, which is made; for fixtures that have no event loop."""
+
+    async def make() -> None:
+        async with await clean_client(socket) as operator:
+            await make_user(operator, role_user(role))
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, make()).result(30)
+    return user_url(role, socket)
+
+
 async def client_as(name: str, socket: str, password: Secret = _PASSWORD) -> Client:
     """A client of the server behind this socket as a user, unless said otherwise one that `make_user` made."""
     settings = Settings(  # type: ignore[call-arg]  # pydantic-settings' own argument
         _env_file=None,
-        redis_url=f"unix://{name}:{quote(password.reveal(), safe='')}@{socket}",
+        redis_url=user_url(name, socket, password),
         redis_command_timeout=20,
         redis_connect_timeout=20,
         redis_failover=False,

@@ -19,6 +19,7 @@ from redis_core.errors import (
     InvalidKey,
     Kind,
     Outcome,
+    PermissionDenied,
     QuotaExceeded,
     StoreError,
     VersionConflict,
@@ -206,7 +207,9 @@ def store_problem(error: StoreError, method: str, path: str) -> Response:
         method: of the request.
         path: of the request.
     """
-    status, code = _STORE_PROBLEMS[error.kind]
+    # That our user may not do this is no mistake in the request: the store refuses us, as it does one it does not know.
+    kind = Kind.CREDENTIALS if isinstance(error, PermissionDenied) else error.kind
+    status, code = _STORE_PROBLEMS[kind]
     instance = uuid.uuid4().urn
     # What the store said may name hosts, users and keys: it goes into the log, and the caller gets its name there.
     _log.error(

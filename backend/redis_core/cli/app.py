@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import redis_core
+from redis_core.cli import acl as acl_command
 from redis_core.cli import (
     cache,
     doctor,
@@ -24,7 +25,6 @@ from redis_core.cli import (
     token,
     usage,
 )
-from redis_core.cli import acl as acl_command
 from redis_core.cli import env as env_command
 from redis_core.cli import types as types_command
 from redis_core.cli import worker as worker_command

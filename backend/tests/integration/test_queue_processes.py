@@ -21,7 +21,7 @@ from redis_core.client import Client
 from redis_core.errors import JobFailed
 from redis_core.queue import JobHandle, task
 from tests.server_process import free_port
-from tests.stores import clean_client
+from tests.store_users import clean_client_as, user_url
 
 WITHIN = 40.0
 TASKS = """
@@ -60,7 +60,7 @@ Start = Callable[..., "subprocess.Popen[bytes]"]
 
 @pytest.fixture
 async def client(valkey_socket: str) -> AsyncIterator[Client]:
-    async with await clean_client(valkey_socket) as opened:
+    async with await clean_client_as("worker", valkey_socket) as opened:
         yield opened
 
 
@@ -70,7 +70,7 @@ def start(valkey_socket: str, tmp_path: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[bytes]] = []
     environment = {
         **os.environ, "PYTHONPATH": str(Path(redis_core.__file__).parent.parent), "RAPTORFLOW_ENV": "test",
-        "REDIS_URL": f"unix://{valkey_socket}",
+        "REDIS_URL": user_url("worker", valkey_socket),
     }  # fmt: skip
 
     def worker(*options: str) -> subprocess.Popen[bytes]:

@@ -14,19 +14,20 @@ import pytest
 
 from redis_core.client import Client
 from tests.realtime_service import KINDS, Browser, Service, token
+from tests.store_users import made_user
 
 
 @pytest.fixture(scope="module")
 def shared(valkey_socket: str) -> Iterator[Service]:
     """A service that no test ends."""
-    with Service(f"unix://{valkey_socket}") as running:
+    with Service(made_user("app", valkey_socket)) as running:
         yield running
 
 
 @pytest.fixture
 def mortal(valkey_socket: str) -> Iterator[Service]:
     """A service of the test's own, to be killed and started again."""
-    with Service(f"unix://{valkey_socket}") as running:
+    with Service(made_user("app", valkey_socket)) as running:
         yield running
 
 

@@ -14,12 +14,14 @@ from fastapi import APIRouter, Depends, FastAPI
 from starlette.types import Receive, Scope, Send
 
 from redis_core import Client, connect, get_redis
+from redis_core.acl import role_user
 from redis_core.api.app import create_app
 from redis_core.api.server import Site, bind, serve, url_of
 from redis_core.config import Settings, load_settings
 from redis_core.errors import ConfigError
 from tests.leaks import nothing_leaks
 from tests.server_process import ServerProcess, free_port
+from tests.store_users import make_user, user_url
 from tests.stores import valkey_binary
 
 
@@ -33,9 +35,10 @@ async def served(app: FastAPI) -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @pytest.fixture
-def settings(valkey: Client, valkey_socket: str) -> Settings:
-    # `valkey` for its clean database.
-    return load_settings(redis_url=f"unix://{valkey_socket}")
+async def settings(valkey: Client, valkey_socket: str) -> Settings:
+    # `valkey` for its clean database, in which the service is `app`.
+    await make_user(valkey, role_user("app"))
+    return load_settings(redis_url=user_url("app", valkey_socket))
 
 
 async def test_health_tells_mode_latency_and_version(settings: Settings) -> None:
@@ -125,9 +128,10 @@ async def test_a_store_that_hangs_fails_health_within_its_budget() -> None:
 
 async def test_metrics_show_what_was_sent(settings: Settings) -> None:
     async with await connect(settings) as client, served(create_app(settings, client=client)) as http:
+        keys = client.workspace("acme").keys
         for number in range(10):
-            await client.workspace("acme").client.set(f"k{number}", "x", ex=60)
-        await client.get("nothing")
+            await client.set(keys.key("app", f"k{number}"), "x", ex=60)
+        await client.get(keys.key("app", "nothing"))
         for _ in range(3):
             async with http.get("/api/v1/admin/redis-metrics") as response:
                 metrics = await response.json()
@@ -145,7 +149,17 @@ async def test_metrics_show_what_was_sent(settings: Settings) -> None:
     assert metrics["server"]["keyspace_misses_total"] >= 1
 
 
-async def test_statistics_count_the_families(settings: Settings) -> None:
+async def test_statistics_need_a_user_that_lists_keys(settings: Settings) -> None:
+    async with (
+        served(create_app(settings)) as http,
+        http.get("/api/v1/admin/redis-stats") as response,
+    ):
+        problem = await response.json(content_type="application/problem+json")
+    assert (response.status, problem["code"], problem["outcome"]) == (503, "store-refuses-us", "not_sent")
+
+
+async def test_statistics_count_the_families(valkey: Client, valkey_socket: str) -> None:
+    settings = load_settings(redis_url=f"unix://{valkey_socket}")
     async with await connect(settings) as client, served(create_app(settings, client=client)) as http:
         await client.set(client.workspace("acme").keys.key("app", "a"), "x", ex=60)
         async with http.get("/api/v1/admin/redis-stats", params={"limit": 100}) as response:

@@ -40,7 +40,10 @@ CLASSES = [
         ("WRONGTYPE Operation against a key holding the wrong kind of value", WrongType),
         ("NOSCRIPT No matching script. Please use EVAL.", NoScript),
         ("NOPERM this user has no permissions", PermissionDenied),
-        ("ERR ACL failure in script: User app has no permissions to run the 'keys' command", PermissionDenied),
+        (
+            "ERR ACL failure in script: User app has no permissions to run the 'keys' command",
+            PermissionDenied,
+        ),
         ("ERR The user executing the script can't run this command or subcommand", PermissionDenied),
         ("EXECABORT Transaction discarded because of previous errors.", TransactionAborted),
         ("NOAUTH Authentication required.", CredentialsRejected),

@@ -16,7 +16,8 @@ from redis_core.queue import JobContext, JobHandle, Queue, task
 from redis_core.queueing.engine import QueueEngine
 from redis_core.queueing.shard import Acknowledgement, EnqueueRow, Shard
 from redis_core.worker import Worker
-from tests.stores import clean_client, running_server, valkey_binary
+from tests.store_users import clean_client_as
+from tests.stores import running_server, valkey_binary
 
 
 @task(name="nothing")
@@ -39,7 +40,7 @@ _strange: list[JobHandle[Any]] = []
 
 @pytest.fixture
 async def client(valkey_socket: str) -> AsyncIterator[Client]:
-    async with await clean_client(valkey_socket) as opened:
+    async with await clean_client_as("worker", valkey_socket) as opened:
         yield opened
 
 
@@ -299,7 +300,7 @@ async def test_a_worker_has_no_more_places_than_a_turn_can_tell(client: Client) 
 
 async def test_a_full_store_refuses_jobs_and_lets_those_it_has_end() -> None:
     with running_server(valkey_binary()) as socket:
-        async with await clean_client(socket) as client:
+        async with await clean_client_as("worker", socket) as client:
             queue: Queue = client.workspace("acme").queue
             jobs = [await queue.enqueue(nothing) for _ in range(3)]
             await client.execute("CONFIG", "SET", "maxmemory", 1)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from redis_core.client import Client
 from redis_core.queueing.shard import Acknowledgement, Claim, EnqueueRow, Shard
-from tests.stores import clean_client
+from tests.store_users import clean_client_as
 from tests.unit.queueing.queue_model import Job, QueueModel
 
 IN_A_ROW = 8
@@ -35,7 +35,7 @@ class StillClock:
 
 @pytest.fixture
 async def shard(valkey_socket: str) -> AsyncIterator[Shard]:
-    async with await clean_client(valkey_socket) as client:
+    async with await clean_client_as("worker", valkey_socket) as client:
         yield Shard(client, "q", StillClock(QueueModel()))
 
 
@@ -85,7 +85,7 @@ def test_workspaces_with_work_are_served_in_proportion_to_their_weights(
 ) -> None:
     async def run() -> None:
         model = QueueModel()
-        async with await clean_client(valkey_socket) as client:
+        async with await clean_client_as("worker", valkey_socket) as client:
             shard = Shard(client, "q", StillClock(model))
             await fill(shard, model, counts)
             for ws, weight in weights.items():
@@ -144,7 +144,7 @@ async def test_a_workspace_that_is_often_empty_does_not_overtake_for_ever(shard:
 
 async def test_a_late_acknowledgement_is_refused_though_the_worker_is_the_same(valkey_socket: str) -> None:
     model = QueueModel()
-    async with await clean_client(valkey_socket) as client:
+    async with await clean_client_as("worker", valkey_socket) as client:
         shard = Shard(client, "q", StillClock(model))
         await fill(shard, model, {"acme": 1})
         (first,) = (await shard.turn("w", lease=15_000, free=1)).claims
@@ -168,7 +168,7 @@ async def test_a_late_acknowledgement_is_refused_though_the_worker_is_the_same(v
 
 
 async def test_a_capped_workspace_returns_where_it_was(valkey_socket: str) -> None:
-    async with await clean_client(valkey_socket) as client:
+    async with await clean_client_as("worker", valkey_socket) as client:
         shard = Shard(client, "q", StillClock(QueueModel()))
         await shard.limit("workspace", "capped", "limit", 1, 1.0)
         await fill(shard, None, {"capped": 20, "open": 20})
@@ -181,7 +181,7 @@ async def test_a_capped_workspace_returns_where_it_was(valkey_socket: str) -> No
 
 async def test_a_job_whose_workers_keep_dying_is_buried_with_its_history(valkey_socket: str) -> None:
     model = QueueModel()
-    async with await clean_client(valkey_socket) as client:
+    async with await clean_client_as("worker", valkey_socket) as client:
         shard = Shard(client, "q", StillClock(model))
         await fill(shard, None, {"acme": 1})
         for death in range(3):
@@ -198,7 +198,7 @@ async def test_a_job_whose_workers_keep_dying_is_buried_with_its_history(valkey_
 
 
 async def test_a_turn_costs_the_same_commands_however_much_waits(valkey_socket: str) -> None:
-    async with await clean_client(valkey_socket) as client:
+    async with await clean_client_as("worker", valkey_socket) as client:
         shard = Shard(client, "q", StillClock(QueueModel()))
         costs = []
         for more in ({"a": 200}, {f"t{n}": 3 for n in range(2_000)}):

@@ -14,7 +14,7 @@ from redis_core.client import Client
 from redis_core.keys import queue_key
 from redis_core.queueing.shard import Acknowledgement, EnqueueRow, Shard, Turn
 from redis_core.transport.memory import MockRedisClient
-from tests.stores import clean_client
+from tests.store_users import clean_client_as
 from tests.unit.queueing.queue_model import Job, QueueModel
 
 T = TypeVar("T")
@@ -62,7 +62,9 @@ class QueueMachine(RuleBasedStateMachine):
         self.stale: set[tuple[str, int]] = set()
 
     async def _client(self) -> Client:
-        return Client(MockRedisClient()) if self.socket is None else await clean_client(self.socket)
+        return (
+            Client(MockRedisClient()) if self.socket is None else await clean_client_as("worker", self.socket)
+        )
 
     def do(self, work: Awaitable[T]) -> T:
         async def waiting() -> T:
