@@ -29,6 +29,8 @@ _SECRET_TEXT: Final = (
     # A token of a query, as Upstash's REST interface takes it
     (re.compile(r"(?i)([?&]_?(?:access_)?token=)[^&\s'\"]+"), r"\1***"),
 )
+# C0 but for the tab, DEL, C1, and the line ends that only Unicode knows.
+_CONTROL: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 _QUIET: Final = ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio")
 
 
@@ -57,6 +59,18 @@ def _redact_event(_logger: object, _method: str, event: MutableMapping[str, Any]
     return event
 
 
+def _escape_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Texts from outside begin no line of their own and command no terminal. JSON needs no such care."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            # A traceback's lines are its own.
+            lines = value.split("\n") if name == "exception" else [value]
+            event[name] = "\n".join(
+                _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), line) for line in lines
+            )
+    return event
+
+
 def configure_logs(stream: TextIO | None = None, *, json: bool | None = None, level: str = "info") -> None:
     """Set up logging for this process.
 
@@ -77,6 +91,7 @@ def configure_logs(stream: TextIO | None = None, *, json: bool | None = None, le
         structlog.processors.format_exc_info,
         _redact_event,
     ]
+    escaping: list[structlog.types.Processor] = [] if as_json else [_escape_event]
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer()
         if as_json
@@ -88,7 +103,7 @@ def configure_logs(stream: TextIO | None = None, *, json: bool | None = None, le
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *escaping, renderer],
         )
     )
     root = logging.getLogger()

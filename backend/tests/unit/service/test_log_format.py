@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -84,3 +85,34 @@ def test_what_is_no_secret_stays() -> None:
     assert redact("redis://127.0.0.1:6379/0") == "redis://127.0.0.1:6379/0"
     assert redact({"tokens_left": 5, "workspace": "acme"}) == {"tokens_left": 5, "workspace": "acme"}
     assert redact(("a", 1)) == ["a", 1]
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+@pytest.mark.parametrize(
+    "hostile", ["x\nforged", "x\r\nforged", "x\x1b[2Jforged", "x\x9b2Jforged", "x\u2028forged", "x\0forged"]
+)
+def test_a_text_from_outside_makes_no_line_and_commands_no_terminal(
+    stream: io.StringIO, hostile: str
+) -> None:
+    stream.seek(0)
+    stream.truncate()
+    configure_logs(stream)
+    get_logger("redis_core.x").warning("refused", user=hostile)
+    get_logger("redis_core.x").warning(hostile)
+    logging.getLogger("library").warning("got %s", hostile)
+    written = stream.getvalue()
+    # What colours a terminal's lines is ours.
+    plain = re.sub("\x1b\\[[0-9;]*m", "", written)
+    assert plain.count("\n") == 3
+    assert plain.count("forged") == 3
+    assert not re.search("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]", plain)
+
+
+def test_a_traceback_keeps_its_lines_and_loses_what_commands_a_terminal() -> None:
+    stream = Terminal()
+    configure_logs(stream)
+    try:
+        raise ValueError("x\x1b[2Jforged")
+    except ValueError:
+        logging.getLogger("library").exception("failed")
+    assert "\nValueError: x\\x1b[2Jforged\n" in stream.getvalue()
