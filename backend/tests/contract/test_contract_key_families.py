@@ -104,7 +104,7 @@ async def use_sessions(client: Client) -> None:
 
 async def use_limits(client: Client) -> None:
     for plan in ("exact", "economy"):
-        limiter = RateLimiter(client, limits_of(("5/minute", "50/day")), plan=plan, timeout=20.0)  # type: ignore[arg-type]
+        limiter = RateLimiter(client, limits_of(("5/minute", "50/day")), plan=plan, timeout=20.0)
         for _ in range(7):
             await limiter.check(USER, f"/{plan}/{{id}}")
         await limiter.check(Subject(ip="203.0.113.8"), f"/{plan}")
