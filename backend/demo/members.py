@@ -15,7 +15,7 @@ from redis_core.api.session_cookie import SessionCookie
 from redis_core.api.session_middleware import SessionMiddleware, request_session
 from redis_core.rate_limit import RateLimiter, Subject
 from redis_core.session import SessionPolicy, Sessions
-from redis_core.sessions.pepper import ANONYMOUS_TAG, peppers_from_settings
+from redis_core.sessions.pepper import ANONYMOUS_TAG, peppers_of
 from redis_core.sessions.token import read_token
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def middleware(client: Client, settings: Settings) -> list[Middleware]:
         settings: where the tokens' peppers and the sessions' times come from. Outside of production the demo asks by name for the
             cookie that browsers keep without https, on localhost only.
     """
-    peppers = peppers_from_settings(settings)
+    peppers = peppers_of(client, settings)
     sessions = Sessions(client, peppers, policy=SessionPolicy.from_settings(settings))
     plain = settings.raptorflow_env != "production"
     cookie = SessionCookie.insecure_localhost() if plain else SessionCookie()

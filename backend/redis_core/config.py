@@ -180,9 +180,9 @@ class Settings(BaseSettings):
     gateway_port: int = Field(default=8079, ge=0, le=65_535)
     """The gateway's port."""
     gateway_token: Secret | None = None
-    """Bearer token that the gateway accepts for everything."""
+    """Bearer tokens that the gateway accepts for everything, with commas between."""
     gateway_readonly_token: Secret | None = None
-    """Bearer token that the gateway accepts for commands that only read."""
+    """Bearer tokens that the gateway accepts for commands that only read, with commas between."""
 
     @field_validator("raptorflow_env", mode="before")
     @classmethod

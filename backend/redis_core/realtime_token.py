@@ -25,6 +25,7 @@ from redis_core.keys import check_part, check_workspace_id
 from redis_core.sessions.pepper import PepperRing, ring_from_settings
 
 if TYPE_CHECKING:
+    from redis_core.client import Client
     from redis_core.config import Settings
 
 __all__ = [
@@ -174,6 +175,16 @@ def keys_from_settings(settings: Settings) -> PepperRing:
     return ring_from_settings(
         settings, settings.realtime_keys, variable="REALTIME_KEYS", file="realtime-keys"
     )
+
+
+class RealtimeKeys:
+    """The ring of a client's settings; follows `REALTIME_KEYS` where that is a reference."""
+
+    def __init__(self, client: Client) -> None:
+        self.ring = keys_from_settings(client.settings).follow(client)
+
+    async def aclose(self) -> None:
+        """Nothing: the watch is the client's."""
 
 
 @lru_cache(maxsize=1)

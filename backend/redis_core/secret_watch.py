@@ -30,7 +30,7 @@ _AGAIN: Final = 1.0
 _LOG: Final = get_logger(__name__)
 _RANDOM: Final = random.Random()  # noqa: S311 - jitter is no secret
 
-Listener = Callable[[Secret], Awaitable[None]]
+Listener = Callable[[Secret], Awaitable[None] | None]
 """Takes a new secret into use; raises what refuses it."""
 
 
@@ -117,7 +117,8 @@ class SecretWatch:
                 self._well(variable)
                 return False
             for listener in self._listeners[variable]:
-                await listener(found)
+                if (taking := listener(found)) is not None:
+                    await taking
         except RedisCoreError as error:
             # The last good one stays in use; said once, not once a minute.
             self._not_before[variable] = self._clock.monotonic() + _AGAIN

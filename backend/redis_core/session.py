@@ -22,7 +22,7 @@ from redis_core.sessions.data import DataForm, MappingForm, SessionData, StructF
 from redis_core.sessions.event import EventHook, EventKind, SessionEvent, tell
 from redis_core.sessions.login import Logins
 from redis_core.sessions.object import Session, check_size
-from redis_core.sessions.pepper import PepperRing, peppers_from_settings
+from redis_core.sessions.pepper import PepperRing, peppers_of
 from redis_core.sessions.policy import SessionPolicy
 from redis_core.sessions.record import (
     ABSOLUTE_END,
@@ -139,7 +139,7 @@ class Sessions(Generic[T]):
             ConfigError: `SESSION_PEPPERS` is malformed, or missing in production.
         """
         policy = SessionPolicy.from_settings(settings)
-        return Sessions(client, peppers_from_settings(settings), policy=policy, on_event=on_event)
+        return Sessions(client, peppers_of(client, settings), policy=policy, on_event=on_event)
 
     # --- making ---
 

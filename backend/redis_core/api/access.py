@@ -25,11 +25,13 @@ from urllib.parse import urlsplit
 
 from fastapi import Request
 
-from redis_core.api.admin_token import ROLES, AdminToken, actor_of_token
+from redis_core.api.admin_token import ROLES, AdminTokens
+from redis_core.api.context import ClientSource
 from redis_core.api.problems import ProblemError
 from redis_core.api.same_origin import is_same_origin
 from redis_core.api.session_middleware import SCOPE_KEY
 from redis_core.audit import Actor
+from redis_core.client import get_redis
 from redis_core.config import Environment
 from redis_core.measuring.documents import Role
 
@@ -61,11 +63,18 @@ class AdminAccess:
     Args:
         environment: where the service runs.
         tokens: those that are accepted.
+        client: where the routes get their client, whose watch replaces the tokens; the process' one unless told otherwise.
     """
 
-    def __init__(self, environment: Environment, tokens: tuple[AdminToken, ...] = ()) -> None:
+    def __init__(
+        self,
+        environment: Environment,
+        tokens: AdminTokens | None = None,
+        client: ClientSource = get_redis,
+    ) -> None:
         self._environment = environment
-        self._tokens = tokens
+        self._tokens = AdminTokens() if tokens is None else tokens
+        self._client = client
 
     def require(self, role: Role) -> Callable[[Request], Awaitable[Actor]]:
         """A dependency of a route: lets who has at least this role pass, and tells who it is.
@@ -94,11 +103,12 @@ class AdminAccess:
         Raises:
             ProblemError: 401 for a credential that is not known or missing; 403 for a caller who may not.
         """
+        await self._tokens.follow(self._client)
         authorization = request.headers.getlist("authorization")
         if authorization:
             scheme, _, presented = authorization[0].partition(" ")
             known = (
-                actor_of_token(self._tokens, presented.strip())
+                self._tokens.actor(presented.strip())
                 if len(authorization) == 1 and scheme.lower() == "bearer"
                 else None
             )

@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 
 import redis_core
-from redis_core.api.admin_token import admin_tokens
+from redis_core.api.admin_token import AdminTokens
 from redis_core.api.dashboard import PATH, create_dashboard
 from redis_core.api.problems import add_problem_details
 from redis_core.api.realtime import PREFIX, Realtime
@@ -86,7 +86,9 @@ def create_app(
         redoc_url=None,
     )
     app.include_router(
-        create_router(the_client, environment=resolved.raptorflow_env, tokens=admin_tokens(resolved))
+        create_router(
+            the_client, environment=resolved.raptorflow_env, tokens=AdminTokens.from_settings(resolved)
+        )
     )
     app.mount(PATH, create_dashboard())
     app.dependency_overrides[get_redis] = the_client

@@ -40,7 +40,7 @@ from redis_core.api.realtime_wire import EventStreamWire
 from redis_core.client import get_redis
 from redis_core.errors import ConfigError, InvalidKey, StoreError
 from redis_core.log import get_logger
-from redis_core.realtime_token import keys_from_settings
+from redis_core.realtime_token import RealtimeKeys, keys_from_settings
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -167,6 +167,13 @@ class Realtime:
             )
         return self._access
 
+    async def find_keys(self) -> None:
+        """Where `REALTIME_KEYS` is a reference, the client has read what it stands for, and its watch replaces it."""
+        if self._keys is None and self._access is None:
+            client = await self._client()
+            if client.secrets is not None and "REALTIME_KEYS" in client.secrets.variables:
+                self._keys = client.service(RealtimeKeys).ring
+
     def drain(self) -> None:
         """Tell all clients to come back at a random moment, and end their streams. Takes no more; idempotent."""
         if self._hub is not None:
@@ -203,6 +210,7 @@ class Realtime:
         """Answer a request; the stream if it opened one."""
         cors: list[tuple[bytes, bytes]] = []
         try:
+            await self.find_keys()
             cors = self.access.check_origin(scope)
             response = await self._respond(scope, receive, send, cors)
         except Refused as refusal:

@@ -61,6 +61,7 @@ async def serve(realtime: Realtime, scope: Scope, receive: Receive, send: Send) 
     """Serve one WebSocket until it ends."""
     if (await receive())["type"] != "websocket.connect":
         return
+    await realtime.find_keys()
     try:
         realtime.access.check_origin(scope)
     except Refused as refusal:

@@ -8,7 +8,7 @@ from redis_core.api.access import AdminAccess
 from redis_core.api.admin import create_admin_router
 from redis_core.api.admin_actions import create_action_router
 from redis_core.api.admin_queues import create_queue_router
-from redis_core.api.admin_token import AdminToken, admin_tokens
+from redis_core.api.admin_token import AdminTokens
 from redis_core.api.admin_usage import create_usage_router
 from redis_core.api.context import ClientSource, ProbeSource
 from redis_core.api.drill import create_drill_router
@@ -25,7 +25,7 @@ def create_router(
     client: ClientSource = get_redis,
     *,
     environment: Environment | None = None,
-    tokens: tuple[AdminToken, ...] | None = None,
+    tokens: AdminTokens | None = None,
     prefix: str = "/api/v1",
 ) -> APIRouter:
     """Health and admin routes, and `/metrics`.
@@ -43,8 +43,8 @@ def create_router(
     if environment is None or tokens is None:
         settings = load_settings()
         environment = settings.raptorflow_env if environment is None else environment
-        tokens = admin_tokens(settings) if tokens is None else tokens
-    access = AdminAccess(environment, tokens)
+        tokens = AdminTokens.from_settings(settings) if tokens is None else tokens
+    access = AdminAccess(environment, tokens, client)
     router = APIRouter()
     router.include_router(create_health_router(probe_source, access), prefix=prefix)
     router.include_router(create_admin_router(probe_source, access), prefix=prefix)

@@ -9,7 +9,7 @@ import socket
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import redis_core
 from redis_core.api.access import is_loopback
@@ -21,7 +21,7 @@ from redis_core.cli.output import print_json
 from redis_core.client import Client, connect
 from redis_core.config import Settings
 from redis_core.errors import ConfigError, StoreError
-from redis_core.gateway import GatewayToken, create_gateway, tokens_from_settings
+from redis_core.gateway import create_gateway, follow_tokens, tokens_from_settings
 from redis_core.log import get_logger
 from redis_core.metrics import Metrics
 from redis_core.secret import Secret
@@ -30,14 +30,6 @@ from redis_core.usage import UsageEngine
 __all__ = ["gateway", "run", "up"]
 
 _log = get_logger(__name__)
-
-
-class _Tokens(NamedTuple):
-    """The gateway's tokens."""
-
-    accepted: list[GatewayToken]
-    made: dict[str, str]
-    """Those that were made for this run, by the setting that would fix them: they have to be shown."""
 
 
 async def up(
@@ -55,21 +47,21 @@ async def up(
     Raises:
         ConfigError: a setting is wrong, or a port is taken.
     """
-    tokens = _tokens(settings) if rest else None
+    tokens = _made_tokens(settings) if rest else None
     demo_app = _find_demo(settings, demo)
     visited = demo_app is not None and (_is_near(settings) if traffic is None else traffic)
     # The sockets first, so that a taken port is told before a store is started.
     with ExitStack() as sockets:
         api = sockets.enter_context(_listen(settings, "RAPTORFLOW_PORT"))
-        gate = sockets.enter_context(_listen(settings, "GATEWAY_PORT")) if tokens else None
+        gate = sockets.enter_context(_listen(settings, "GATEWAY_PORT")) if rest else None
         async with _store(settings) as client:
             client.service(Metrics).start()
             client.service(UsageEngine).start()
             service = create_app(settings, client=client)
             if demo_app:
-                service.mount("/demo", demo_app.create_demo(client, settings))
+                service.mount("/demo", demo_app.create_demo(client, client.settings))
             sites = [Site(service, api, client.service(Hubs).drain)]
-            if tokens and gate:
+            if tokens is not None and gate:
                 sites.append(_gateway_site(client, tokens, gate))
             async with serve(sites) as stop, _visitors(url_of(api), wanted=visited):
                 addresses = Addresses(
@@ -77,7 +69,7 @@ async def up(
                     mode=client.mode,
                     api=url_of(api),
                     gateway=url_of(gate) if gate else None,
-                    tokens=tokens.made if tokens else {},
+                    tokens=tokens or {},
                     demo=None if demo_app is None else f"{url_of(api)}/demo",
                     demo_visited=None if demo_app is None else visited,
                 )
@@ -91,14 +83,14 @@ async def gateway(settings: Settings, *, as_json: bool) -> None:
     Raises:
         ConfigError: a setting is wrong, or the port is taken.
     """
-    tokens = _tokens(settings)
+    tokens = _made_tokens(settings)
     with _listen(settings, "GATEWAY_PORT") as rest:
         async with (
             _store(settings) as client,
             serve([_gateway_site(client, tokens, rest)]) as stop,
         ):
             addresses = Addresses(
-                store=client.transport.target, mode=client.mode, gateway=url_of(rest), tokens=tokens.made
+                store=client.transport.target, mode=client.mode, gateway=url_of(rest), tokens=tokens
             )
             _announce(addresses, as_json=as_json)
             await stop.wait()
@@ -109,23 +101,22 @@ def _listen(settings: Settings, port_variable: str) -> socket.socket:
     return bind(settings.raptorflow_host, port, port_variable=port_variable)
 
 
-def _gateway_site(client: Client, tokens: _Tokens, listener: socket.socket) -> Site:
-    served = create_gateway(client.transport, tokens.accepted)
+def _gateway_site(client: Client, made: dict[str, str], listener: socket.socket) -> Site:
+    settings = client.settings
+    if made:
+        settings = settings.model_copy(update={name.lower(): Secret(text) for name, text in made.items()})
+    served = create_gateway(client.transport, tokens_from_settings(settings))
+    follow_tokens(client, served.accept)
     return Site(served, listener, served.close_streams)
 
 
-def _tokens(settings: Settings) -> _Tokens:
-    """The tokens that are set, or two made for this run."""
-    accepted = tokens_from_settings(settings)
-    if accepted:
-        return _Tokens(accepted, {})
+def _made_tokens(settings: Settings) -> dict[str, str]:
+    """Tokens made for this run, by the setting that would fix them, because none is set: they have to be shown."""
+    if tokens_from_settings(settings):
+        return {}
     if settings.raptorflow_env == "production":
         raise ConfigError("GATEWAY_TOKEN", None, "in production set it to a long random text")
-    full, reading = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
-    return _Tokens(
-        [GatewayToken(Secret(full)), GatewayToken(Secret(reading), read_only=True)],
-        {"GATEWAY_TOKEN": full, "GATEWAY_READONLY_TOKEN": reading},
-    )
+    return {name: secrets.token_urlsafe(24) for name in ("GATEWAY_TOKEN", "GATEWAY_READONLY_TOKEN")}
 
 
 @asynccontextmanager

@@ -120,12 +120,13 @@ class Gateway:
         return self._streams.count
 
     def accept(self, tokens: Sequence[GatewayToken]) -> None:
-        """Accept these tokens, and no others, from now on.
+        """Accept these tokens, and no others, from now on. Event streams of others end.
 
         Raises:
             ConfigError: there is none, one is empty, or two are the same; the present ones stay.
         """
         self._tokens = TokenTable(tokens)
+        self._streams.close_others(self._tokens)
 
     def close_streams(self) -> None:
         """End every event stream; call it before a server waits for its connections to end."""
@@ -311,19 +312,20 @@ class Gateway:
         body = b""
         if exchange.scope["method"] in _WITH_BODY:
             body = await read_body(exchange.receive, self._limits.max_body_bytes)
-        head = self._sync_token()
         token = exchange.token
+        if self._tokens.find(token.token.reveal().encode()) != token:
+            # It was taken away while its body came; a stream of it would not be among those that ended then.
+            raise Refused(401, "WRONGPASS invalid or missing auth token")
+        head = self._sync_token()
         if route == b"monitor":
             if token.read_only:
                 raise Refused(400, str(no_permission("MONITOR")))
-            await self._streams.monitor(
-                prefix=token.prefix, head=head, receive=exchange.receive, send=exchange.send
-            )
+            await self._streams.monitor(token=token, head=head, receive=exchange.receive, send=exchange.send)
             return
         await self._streams.subscribe(
             names_from_path(rest),
             pattern=route == b"psubscribe",
-            prefix=token.prefix,
+            token=token,
             one_line=bool(body),
             head=head,
             receive=exchange.receive,

@@ -22,6 +22,7 @@ from redis_core.errors import DeadlineExceeded, StoreError, StoreOverloaded
 from redis_core.gateway.asgi import Header, Receive, Send
 from redis_core.gateway.limits import GatewayLimits
 from redis_core.gateway.monitor import Monitors
+from redis_core.gateway.tokens import GatewayToken, TokenTable
 from redis_core.transport.base import Message, Subscription, Transport
 
 __all__ = ["EventStreams", "event", "message_data"]
@@ -52,7 +53,7 @@ class EventStreams:
         self._transport = transport
         self._monitors = monitors
         self._limits = limits
-        self._open: set[asyncio.Event] = set()
+        self._open: dict[asyncio.Event, GatewayToken] = {}
 
     @property
     def count(self) -> int:
@@ -64,12 +65,18 @@ class EventStreams:
         for ended in self._open:
             ended.set()
 
+    def close_others(self, accepted: TokenTable) -> None:
+        """End the streams of tokens that are not accepted any more, or not for the same."""
+        for ended, token in self._open.items():
+            if accepted.find(token.token.reveal().encode()) != token:
+                ended.set()
+
     async def subscribe(
         self,
         names: Sequence[str],
         *,
         pattern: bool,
-        prefix: str,
+        token: GatewayToken,
         one_line: bool,
         head: Header,
         receive: Receive,
@@ -80,7 +87,7 @@ class EventStreams:
         Args:
             names: channels, or patterns.
             pattern: which of both.
-            prefix: of the token: put before the names, taken off what is delivered.
+            token: who asks; its prefix is put before the names, and taken off what is delivered.
             one_line: write a payload with line breaks as JSON on one line.
             head: one more header of the answer.
             receive: tells when the client leaves.
@@ -89,7 +96,8 @@ class EventStreams:
         Raises:
             StoreError: there was no subscription; nothing was sent to the client yet.
         """
-        with self._place() as ended:
+        prefix = token.prefix
+        with self._place(token) as ended:
             asked = [_escaped(prefix) + name if pattern else prefix + name for name in names]
             subscription = await self._confirmed([] if pattern else asked, asked if pattern else [])
             word = "psubscribe" if pattern else "subscribe"
@@ -111,10 +119,10 @@ class EventStreams:
             finally:
                 await subscription.aclose()
 
-    async def monitor(self, *, prefix: str, head: Header, receive: Receive, send: Send) -> None:
+    async def monitor(self, *, token: GatewayToken, head: Header, receive: Receive, send: Send) -> None:
         """Serve one watcher of commands until it leaves."""
-        with self._place() as ended:
-            watcher = self._monitors.watch(prefix)
+        with self._place(token) as ended:
+            watcher = self._monitors.watch(token.prefix)
 
             async def pump(write: _Write) -> None:
                 while True:
@@ -126,17 +134,17 @@ class EventStreams:
                 self._monitors.leave(watcher)
 
     @contextmanager
-    def _place(self) -> Generator[asyncio.Event]:
+    def _place(self, token: GatewayToken) -> Generator[asyncio.Event]:
         if len(self._open) >= self._limits.max_streams:
             raise StoreOverloaded(
                 f"ERR max concurrent connections exceeded: {self._limits.max_streams} event streams are open"
             )
         ended = asyncio.Event()
-        self._open.add(ended)
+        self._open[ended] = token
         try:
             yield ended
         finally:
-            self._open.discard(ended)
+            del self._open[ended]
 
     async def _confirmed(self, channels: Sequence[str], patterns: Sequence[str]) -> Subscription:
         try:

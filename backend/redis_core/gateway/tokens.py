@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from hmac import compare_digest
 from typing import TYPE_CHECKING
@@ -12,10 +13,12 @@ from redis_core.errors import ConfigError
 from redis_core.secret import Secret
 
 if TYPE_CHECKING:
+    from redis_core.client import Client
     from redis_core.config import Settings
 
-__all__ = ["GatewayToken", "TokenTable", "tokens_from_settings"]
+__all__ = ["GatewayToken", "TokenTable", "follow_tokens", "tokens_from_settings"]
 
+_READ_ONLY = "GATEWAY_READONLY_TOKEN"
 _BEARER = b"bearer "
 
 
@@ -88,10 +91,43 @@ class TokenTable:
 
 
 def tokens_from_settings(settings: Settings) -> list[GatewayToken]:
-    """The tokens of `GATEWAY_TOKEN` and `GATEWAY_READONLY_TOKEN`, as far as they are set."""
+    """The tokens of `GATEWAY_TOKEN` and `GATEWAY_READONLY_TOKEN`, as far as they are set; each holds one, or several with commas between.
+
+    Raises:
+        ConfigError: one of several is empty.
+    """
+    return _tokens_of({"GATEWAY_TOKEN": settings.gateway_token, _READ_ONLY: settings.gateway_readonly_token})
+
+
+def follow_tokens(client: Client, accept: Callable[[Sequence[GatewayToken]], None]) -> None:
+    """Let a gateway accept the tokens that its client's settings name, as the client's watch replaces them.
+
+    Args:
+        client: its settings name the tokens, or where they are kept.
+        accept: the gateway's.
+    """
+    if client.secrets is None:
+        return
+    texts = {
+        "GATEWAY_TOKEN": client.settings.gateway_token,
+        _READ_ONLY: client.settings.gateway_readonly_token,
+    }
+
+    def replace(variable: str, text: Secret) -> None:
+        accept(_tokens_of({**texts, variable: text}))
+        texts[variable] = text
+
+    for variable in texts:
+        client.secrets.on_change(variable, partial(replace, variable))
+
+
+def _tokens_of(texts: Mapping[str, Secret | None]) -> list[GatewayToken]:
     tokens: list[GatewayToken] = []
-    if settings.gateway_token:
-        tokens.append(GatewayToken(settings.gateway_token))
-    if settings.gateway_readonly_token:
-        tokens.append(GatewayToken(settings.gateway_readonly_token, read_only=True))
+    for variable, text in texts.items():
+        for token in text.reveal().split(",") if text else ():
+            if not token.strip():
+                raise ConfigError(
+                    variable, "***", "give each of its tokens a text, with one comma between two"
+                )
+            tokens.append(GatewayToken(Secret(token.strip()), read_only=variable == _READ_ONLY))
     return tokens

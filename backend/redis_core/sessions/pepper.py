@@ -8,17 +8,26 @@ import re
 import secrets
 from base64 import urlsafe_b64encode
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from redis_core.errors import ConfigError
 from redis_core.secret import Secret
+from redis_core.secret_source import is_reference
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from redis_core.client import Client
     from redis_core.config import Settings
 
-__all__ = ["ANONYMOUS_TAG", "PepperRing", "peppers_from_settings", "ring_from_settings"]
+__all__ = [
+    "ANONYMOUS_TAG",
+    "PepperRing",
+    "SessionPeppers",
+    "peppers_from_settings",
+    "peppers_of",
+    "ring_from_settings",
+]
 
 MIN_SECRET_CHARS: Final = 32
 """A pepper of 32 characters of base64 has 192 bits; ASVS 5.0 asks for 112 and more (6.5.2)."""
@@ -63,6 +72,12 @@ class PepperRing:
         self.current = next(iter(self._keys))
         self.tag.cache_clear()
 
+    def follow(self, client: Client) -> Self:
+        """This ring, which from now on takes each new text of its setting into use, as the client's watch finds it."""
+        if client.secrets is not None:
+            client.secrets.on_change(self._variable, self.replace)
+        return self
+
     @classmethod
     def random(cls) -> PepperRing:
         """A ring of one key that nobody else has: its tokens die with this process."""
@@ -86,6 +101,27 @@ class PepperRing:
 
     def __repr__(self) -> str:
         return f"PepperRing({', '.join(self._keys)})"
+
+
+class SessionPeppers:
+    """The ring of a client's own settings, one for all who use sessions on it; follows `SESSION_PEPPERS` where that is a reference."""
+
+    def __init__(self, client: Client) -> None:
+        self.ring = peppers_from_settings(client.settings).follow(client)
+
+    async def aclose(self) -> None:
+        """Nothing: the watch is the client's."""
+
+
+def peppers_of(client: Client, settings: Settings) -> PepperRing:
+    """The ring that the settings name; the client's own where theirs are its settings, or tell only where the peppers are.
+
+    Raises:
+        ConfigError: it is malformed, or not set in production.
+    """
+    if settings is client.settings or is_reference(settings.session_peppers):
+        return client.service(SessionPeppers).ring
+    return peppers_from_settings(settings)
 
 
 def peppers_from_settings(settings: Settings) -> PepperRing:

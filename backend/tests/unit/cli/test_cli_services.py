@@ -5,6 +5,7 @@ import pytest
 from redis_core.cli import services
 from redis_core.config import load_settings
 from redis_core.errors import ConfigError
+from redis_core.gateway import tokens_from_settings
 
 
 @pytest.mark.parametrize(
@@ -47,13 +48,20 @@ def test_a_demo_that_is_asked_for_and_not_there_is_an_error(monkeypatch: pytest.
 
 
 def test_tokens_that_are_set_are_used_and_not_shown() -> None:
-    tokens = services._tokens(load_settings(gateway_token="one"))
-    assert [token.token.reveal() for token in tokens.accepted] == ["one"]
-    assert tokens.made == {}
+    settings = load_settings(gateway_token="one, two", gateway_readonly_token="three")
+    assert services._made_tokens(settings) == {}
+    accepted = [(token.token.reveal(), token.read_only) for token in tokens_from_settings(settings)]
+    assert accepted == [("one", False), ("two", False), ("three", True)]
+
+
+@pytest.mark.parametrize("text", ["one,", ",one", "one,,two", " "])
+def test_a_token_of_several_that_is_empty_is_an_error_that_does_not_show_the_others(text: str) -> None:
+    with pytest.raises(ConfigError, match="GATEWAY_TOKEN") as refused:
+        tokens_from_settings(load_settings(gateway_token=text))
+    assert "one" not in refused.value.remedy.replace("with one comma", "")
 
 
 def test_tokens_that_are_made_are_new_each_time_and_one_only_reads() -> None:
-    first, second = services._tokens(load_settings()), services._tokens(load_settings())
-    assert [token.read_only for token in first.accepted] == [False, True]
-    assert [token.token.reveal() for token in first.accepted] == list(first.made.values())
-    assert not set(first.made.values()) & set(second.made.values())
+    first, second = services._made_tokens(load_settings()), services._made_tokens(load_settings())
+    assert list(first) == ["GATEWAY_TOKEN", "GATEWAY_READONLY_TOKEN"]
+    assert not set(first.values()) & set(second.values())
