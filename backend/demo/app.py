@@ -14,8 +14,10 @@ from demo import page, plans, routes
 from demo.live import add_live
 from demo.members import middleware
 from redis_core import Client, Settings, close_redis, get_redis, load_settings
+from redis_core.api.body_limit import BodyLimitMiddleware
 from redis_core.api.problems import add_problem_details
 from redis_core.api.router import create_router
+from redis_core.api.security_headers import SecurityHeadersMiddleware
 
 
 def create_demo(client: Client, settings: Settings) -> FastAPI:
@@ -56,4 +58,6 @@ def create_demo_app() -> FastAPI:
     app = FastAPI(title="RaptorFlow demo", lifespan=lifespan)
     app.include_router(create_router())
     add_problem_details(app)
+    app.add_middleware(BodyLimitMiddleware)
+    app.add_middleware(SecurityHeadersMiddleware)
     return app

@@ -10,11 +10,13 @@ from starlette.middleware import Middleware
 
 import redis_core
 from redis_core.api.admin_token import AdminTokens
+from redis_core.api.body_limit import BodyLimitMiddleware
 from redis_core.api.dashboard import PATH, create_dashboard
 from redis_core.api.problems import add_problem_details
 from redis_core.api.realtime import PREFIX, Realtime
 from redis_core.api.realtime_access import Allow, nothing_allowed
 from redis_core.api.router import create_router
+from redis_core.api.security_headers import SecurityHeadersMiddleware
 from redis_core.client import Client, connect, get_redis
 from redis_core.config import Settings, load_settings
 from redis_core.errors import StoreUnavailable
@@ -34,6 +36,8 @@ def create_app(
     origins: Collection[str] = (),
 ) -> FastAPI:
     """The service: health, admin, realtime, errors as problem details, OpenAPI at `/openapi.json`.
+
+    Every answer has the security headers, and no body may have more than a mebibyte.
 
     Routes that take their client by `Depends(get_redis)` are given the service's.
 
@@ -96,4 +100,6 @@ def create_app(
         app.include_router(router)
     app.mount(PREFIX, Realtime(the_client, settings=resolved, allow=allow, origins=origins))
     add_problem_details(app)
+    app.add_middleware(BodyLimitMiddleware)
+    app.add_middleware(SecurityHeadersMiddleware)
     return app

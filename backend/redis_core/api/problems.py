@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from msgspec import UNSET, Struct, UnsetType
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from redis_core.api.documents import PROBLEM_JSON, described, json_response
 from redis_core.errors import (
@@ -259,6 +260,9 @@ class _LastResort:
 
         try:
             await self._app(scope, receive, note_begin)
+        except ClientDisconnect:
+            # It hung up in the middle of its body: there is nobody to answer, and nothing that is wrong with us.
+            return
         except Exception as error:
             if begun:
                 # Half an answer is out: only a cut connection tells the caller that it is not whole.

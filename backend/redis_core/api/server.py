@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import uvicorn
 
+from redis_core.api.slow_clients import BoundedProtocol
 from redis_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ T = TypeVar("T")
 
 _BACKLOG: Final = 2_048
 _KEEP_ALIVE_SECONDS: Final = 75
+_TICKS_A_SECOND: Final = 10
+"""uvicorn's own."""
+_MOST_MESSAGE_BYTES: Final = 1024 * 1024
+"""Largest message of a WebSocket; what may be in one is bounded more tightly by who reads it."""
 _GRACE_SECONDS: Final = 1
 """How long requests may go on after a signal."""
 
@@ -87,17 +92,23 @@ def url_of(listener: socket.socket) -> str:
 
 
 @asynccontextmanager
-async def serve(sites: Sequence[Site]) -> AsyncGenerator[asyncio.Event]:
+async def serve(
+    sites: Sequence[Site], *, protocol: type[BoundedProtocol] = BoundedProtocol
+) -> AsyncGenerator[asyncio.Event]:
     """Serve apps for as long as the block runs; gives the event that a signal to end sets.
 
     SIGINT and SIGTERM set the event, and the block should then end; requests still running get one second more. A second signal
     ends them at once.
 
+    Args:
+        sites: the apps.
+        protocol: bounds clients; see `slow_clients.py`.
+
     Raises:
         RuntimeError: an app did not start; the log says why.
     """
     loop = asyncio.get_running_loop()
-    servers = [_Server(site.app) for site in sites]
+    servers = [_Server(site.app, protocol) for site in sites]
     stop = asyncio.Event()
 
     def signalled() -> None:
@@ -145,7 +156,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 class _Server(uvicorn.Server):
     """A uvicorn server that leaves signals to us and says when it listens."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, protocol: type[BoundedProtocol]) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -158,6 +169,8 @@ class _Server(uvicorn.Server):
                 # Longer than clients keep an idle connection: who closes first must not be us, in the middle of a request.
                 timeout_keep_alive=_KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=_GRACE_SECONDS,
+                http=protocol,
+                ws_max_size=_MOST_MESSAGE_BYTES,
             )
         )
         self.up = asyncio.Event()
@@ -165,6 +178,14 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
         yield
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS_A_SECOND == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in tuple(self.server_state.connections):
+                if isinstance(connection, BoundedProtocol):
+                    connection.judge(now)
+        return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         try:

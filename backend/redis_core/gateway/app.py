@@ -57,6 +57,9 @@ from redis_core.transport.base import Argument, Command, Reply, Transport
 __all__ = ["Gateway", "create_gateway"]
 
 _JSON: Final[Header] = (b"content-type", b"application/json")
+# Values are nobody's to keep or to guess the type of: a browser that was given a token in a URL is a client, too.
+_NO_STORE: Final[Header] = (b"cache-control", b"no-store")
+_NOSNIFF: Final[Header] = (b"x-content-type-options", b"nosniff")
 _BINARY: Final[Header] = (b"content-type", b"application/octet-stream")
 _CLOSE: Final[Header] = (b"connection", b"close")
 _FORMAT: Final = b"upstash-response-format"
@@ -189,6 +192,8 @@ class Gateway:
                 "status": status_of(reply) if isinstance(reply, StoreError) else 200,
                 "headers": [
                     _JSON,
+                    _NO_STORE,
+                    _NOSNIFF,
                     (b"content-length", b"%d" % len(body)),
                     (b"upstash-sync-token", b"%b%x" % (self._sync_prefix, next(self._sync_count))),
                 ],
@@ -360,7 +365,7 @@ class Gateway:
         return {
             "type": "http.response.start",
             "status": status,
-            "headers": [*headers, (b"content-length", b"%d" % size), self._sync_token()],
+            "headers": [*headers, _NO_STORE, _NOSNIFF, (b"content-length", b"%d" % size), self._sync_token()],
         }
 
     def _sync_token(self) -> Header:

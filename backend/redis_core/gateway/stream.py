@@ -30,6 +30,7 @@ __all__ = ["EventStreams", "event", "message_data"]
 _HEADERS: Final[list[Header]] = [
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-cache"),
+    (b"x-content-type-options", b"nosniff"),
     # A proxy that collects a response before passing it on would keep the events.
     (b"x-accel-buffering", b"no"),
 ]
