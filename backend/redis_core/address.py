@@ -79,6 +79,9 @@ def redact_url(url: str) -> str:
         return url if len(url) <= _LONGEST_HOST_SHOWN and "@" not in url else "***"
     # The last @, wherever it is: a password with an unescaped / ? or @ must not show either.
     user, _, place = rest.rpartition("@")
+    if "?" in user:
+        # A password with a ?, or a query with an @: what comes after the @ may be a host or half a secret.
+        return f"{scheme}://***"
     return f"{scheme}://{'***@' if user else ''}{place.partition('?')[0]}"
 
 

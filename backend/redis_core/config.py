@@ -74,7 +74,9 @@ class Settings(BaseSettings):
     secret_manager_url: str = "https://secretmanager.googleapis.com"  # noqa: S105 - an address
     """Google Secret Manager's address."""
     mock_redis: bool = False
-    """Serve everything from this process' memory."""
+    """Serve everything from this process' memory. In `production` an error unless `mock_redis_in_production` is set, too."""
+    mock_redis_in_production: bool = False
+    """Let a process of `production` start on memory, where nothing lasts and no process sees another's data."""
 
     redis_default_ttl: int = Field(default=3_600, ge=1)
     """Seconds a cached value lives unless its region says otherwise."""
@@ -242,6 +244,18 @@ def load_settings(**overrides: object) -> Settings:
         ) from None
     if not settings.mock_redis:
         settings.store_address()
+    elif (
+        settings.raptorflow_env == "production"
+        and not settings.mock_redis_in_production
+        # An argument is the program's own decision, not a line that was left in a file.
+        and "mock_redis" not in overrides
+    ):
+        raise ConfigError(
+            "MOCK_REDIS",
+            "true",
+            "in production unset it: while the store is away a running service goes on in memory by itself, and comes back "
+            "without loss. To start on memory all the same, set MOCK_REDIS_IN_PRODUCTION=true",
+        )
     return settings
 
 

@@ -45,7 +45,7 @@ def variables_of(settings: Settings) -> list[Variable]:
         factory = field.default_factory is not None or field.default is PydanticUndefined
         if (
             name in _LOCAL
-            or name == "mock_redis"
+            or name in {"mock_redis", "mock_redis_in_production"}
             or factory
             or (value == field.default and name.upper() not in _NEEDED)
         ):

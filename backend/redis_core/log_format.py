@@ -9,48 +9,102 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, Final, TextIO
 
 import structlog
-
-from redis_core.secret import Secret
 
 __all__ = ["configure_logs", "redact"]
 
 _SECRET_NAME: Final = re.compile(
     r"(?i)token|password|passwd|secret|authorization|cookie|pepper|api[_-]?key|credential"
 )
+# Each takes a run of text as a whole, so that a long line costs no more than its length.
+_URL_TEXT: Final = re.compile(r"://[^\s'\"]+")
 _SECRET_TEXT: Final = (
-    # user:password@ of a URL
-    (re.compile(r"(?<=://)[^/\s@'\"]*:[^/\s@'\"]*@"), "***@"),
     # An Authorization header's value
-    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]+"), r"\1 ***"),
-    # A token of a query, as Upstash's REST interface takes it
-    (re.compile(r"(?i)([?&]_?(?:access_)?token=)[^&\s'\"]+"), r"\1***"),
+    (re.compile(r"(?i)\b(bearer|basic)\s+[^\s'\"]+"), r"\1 ***"),
+    (re.compile(r"(?i)\b(authorization[ \t]*[:=][ \t]*)(?!bearer|basic)[^\s'\"]+"), r"\1***"),
+    # A secret of a query, as Upstash's REST interface takes its token
+    (
+        re.compile(
+            r"(?i)([?&;][\w-]{0,40}(?:token|password|passwd|secret|credential|signature|api[_-]?key)=)[^&\s'\"]+"
+        ),
+        r"\1***",
+    ),
 )
 # C0 but for the tab, DEL, C1, and the line ends that only Unicode knows.
 _CONTROL: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+_DEEPEST: Final = 8
+_PAIR: Final = 2
 _QUIET: Final = ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio")
 
 
-def redact(value: object) -> object:
-    """A value as a log line may carry it: secrets in texts, mappings and lists are `***`."""
-    if isinstance(value, Secret):
-        return str(value)
-    if isinstance(value, str):
-        for pattern, replacement in _SECRET_TEXT:
-            value = pattern.sub(replacement, value)
+def redact(value: object, *, depth: int = 0) -> object:
+    """A value as a log line may carry it: secrets in texts, bytes, mappings, lists and in what other objects show of themselves are `***`.
+
+    Args:
+        value: what is to be logged.
+        depth: how deep in another one it is; what is too deep is left out.
+    """
+    if value is None or isinstance(value, bool | int | float):
         return value
-    if isinstance(value, dict):
-        return {name: _redact_named(str(name), inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [redact(inner) for inner in value]
-    return value
+    if isinstance(value, str):
+        return _redact_text(value)
+    if isinstance(value, bytes | bytearray):
+        text = value.decode("utf-8", "backslashreplace")
+        return value if (shown := _redact_text(text)) == text else shown
+    if depth >= _DEEPEST:
+        return "..."
+    if isinstance(value, Mapping):
+        return {
+            _redact_text(_text_of(name)): _redact_named(_text_of(name), inner, depth + 1)
+            for name, inner in value.items()
+        }
+    if isinstance(value, list | tuple | set | frozenset):
+        items = list(value)
+        if len(items) == _PAIR and isinstance(items[0], str | bytes):
+            # A header as ASGI has it: a name and its value.
+            return [redact(items[0]), _redact_named(_text_of(items[0]), items[1], depth + 1)]
+        return [redact(inner, depth=depth + 1) for inner in items]
+    # An exception, a path, a dataclass: a renderer would show its repr.
+    text = repr(value)
+    return value if (shown := _redact_text(text)) == text else shown
 
 
-def _redact_named(name: str, value: object) -> object:
-    return "***" if _SECRET_NAME.search(name) and isinstance(value, str | bytes | Secret) else redact(value)
+def _redact_text(text: str) -> str:
+    text = _URL_TEXT.sub(_without_user, text)
+    for pattern, replacement in _SECRET_TEXT:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def _without_user(match: re.Match[str]) -> str:
+    # The last @, wherever it is: a password with an unescaped / ? or @ must not show either.
+    user, _, place = match.group().rpartition("@")
+    if "?" in user:
+        # A password with a ?, or a query with an @: what comes after the @ may be a host or half a secret.
+        return "://***"
+    return f"://***@{place}" if user else match.group()
+
+
+def _text_of(name: object) -> str:
+    return name.decode("latin-1") if isinstance(name, bytes) else str(name)
+
+
+def _redact_named(name: str, value: object, depth: int = 0) -> object:
+    return _hidden(value, depth) if _SECRET_NAME.search(name) else redact(value, depth=depth)
+
+
+def _hidden(value: object, depth: int) -> object:
+    """What stands under a secret's name, without any text of it; how many there are may show."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping) and depth < _DEEPEST:
+        return {_redact_text(_text_of(name)): _hidden(inner, depth + 1) for name, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset) and depth < _DEEPEST:
+        return [_hidden(inner, depth + 1) for inner in value]
+    return "***"
 
 
 def _redact_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

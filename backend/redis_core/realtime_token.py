@@ -10,7 +10,6 @@ The application's backend makes one and hands it to its page, which needs no ses
 
 from __future__ import annotations
 
-import hmac
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ import msgspec
 from redis_core.clock import SYSTEM_CLOCK, Clock
 from redis_core.errors import InvalidKey
 from redis_core.keys import check_part, check_workspace_id
+from redis_core.secret import is_same
 from redis_core.sessions.pepper import PepperRing, ring_from_settings
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def read(keys: PepperRing, text: str) -> Claims | None:
         return None
     body, key_id, claims, mac = match.groups()
     digest = keys.digest(key_id, body)
-    if digest is None or not hmac.compare_digest(_base64(digest), mac):
+    if digest is None or not is_same(_base64(digest), mac):
         return None
     try:
         return _DECODER.decode(urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hmac
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
     from pydantic_core import CoreSchema
 
-__all__ = ["Secret"]
+__all__ = ["Secret", "is_same"]
+
+is_same: Final = hmac.compare_digest
+"""Whether two secrets, digests or MACs are the same, in a time that does not tell where they differ. The one comparison of such things;
+a test holds that there is no other."""
 
 
 class Secret:
@@ -43,7 +47,7 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
-        return hmac.compare_digest(self._value.encode(), other._value.encode())
+        return is_same(self._value.encode(), other._value.encode())
 
     def __hash__(self) -> int:
         return hash((Secret, self._value))

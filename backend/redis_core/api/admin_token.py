@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final, get_args
@@ -14,12 +13,12 @@ from msgspec import Struct
 from redis_core.audit import Actor
 from redis_core.errors import ConfigError
 from redis_core.measuring.documents import Role
+from redis_core.secret import Secret, is_same
 from redis_core.secret_source import is_reference
 
 if TYPE_CHECKING:
     from redis_core.client import Client
     from redis_core.config import Settings
-    from redis_core.secret import Secret
 
 __all__ = ["ROLES", "AdminToken", "AdminTokens", "actor_of_token", "admin_tokens", "hash_of"]
 
@@ -129,6 +128,6 @@ def actor_of_token(tokens: tuple[AdminToken, ...], presented: str) -> Actor | No
     digest = hashlib.sha256(presented.encode("utf-8", "surrogateescape")).digest()
     found: Actor | None = None
     for token in tokens:
-        if hmac.compare_digest(token.digest, digest):
+        if is_same(token.digest, digest):
             found = Actor(token.name, token.role)
     return found

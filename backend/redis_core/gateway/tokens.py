@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
-from hmac import compare_digest
 from typing import TYPE_CHECKING
 
 from redis_core.errors import ConfigError
-from redis_core.secret import Secret
+from redis_core.secret import Secret, is_same
 
 if TYPE_CHECKING:
     from redis_core.client import Client
@@ -75,7 +74,7 @@ class TokenTable:
         """The token that has this text."""
         digest = sha256(presented).digest()
         known = self._by_digest.get(digest)
-        if known is not None and compare_digest(known[0], digest):
+        if known is not None and is_same(known[0], digest):
             return known[1]
         return None
 
@@ -83,7 +82,7 @@ class TokenTable:
         """The token of an `Authorization` header's value."""
         digest = sha256(authorization).digest()
         known = self._by_header.get(digest)
-        if known is not None and compare_digest(known[0], digest):
+        if known is not None and is_same(known[0], digest):
             return known[1]
         if authorization[:7].lower() != _BEARER:
             return None

@@ -13,11 +13,12 @@ and shows when the user in a stored session was changed by someone without the p
 
 from __future__ import annotations
 
-import hmac
 import re
 import secrets
 from binascii import b2a_base64
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+from redis_core.secret import is_same
 
 if TYPE_CHECKING:
     from redis_core.sessions.pepper import PepperRing
@@ -86,7 +87,7 @@ def read_token(peppers: PepperRing, text: str) -> Token | None:
     if digest is None:
         return None
     mac, right = _parts(digest)
-    return Token(workspace, key_id, tag, mac) if hmac.compare_digest(right, check) else None
+    return Token(workspace, key_id, tag, mac) if is_same(right, check) else None
 
 
 def _parts(digest: bytes) -> tuple[str, str]:

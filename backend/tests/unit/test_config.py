@@ -213,3 +213,20 @@ def test_every_setting_is_documented() -> None:
     for name in Settings.model_fields:
         after = source.split(f"    {name}: ", 1)[1]
         assert after.split("\n\n", 1)[0].count('"""') >= 1, name
+
+
+def test_memory_is_refused_in_production_unless_it_is_asked_for_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAPTORFLOW_ENV", "production")
+    monkeypatch.setenv("MOCK_REDIS", "true")
+    with pytest.raises(ConfigError, match="MOCK_REDIS_IN_PRODUCTION") as refused:
+        load_settings()
+    assert refused.value.variable == "MOCK_REDIS"
+    monkeypatch.setenv("MOCK_REDIS_IN_PRODUCTION", "true")
+    assert load_settings().mock_redis
+    monkeypatch.delenv("MOCK_REDIS_IN_PRODUCTION")
+    monkeypatch.setenv("RAPTORFLOW_ENV", "development")
+    assert load_settings().mock_redis
+    # What a program decides in its own code was not left in a file.
+    assert load_settings(raptorflow_env="production", mock_redis=True).mock_redis

@@ -82,6 +82,27 @@ def test_there_are_modules_to_judge() -> None:
     assert list(_reads_of_the_environment(_tree(_PACKAGE / "config.py")))
 
 
+_COMPARED_AS_NAMES = {
+    # MACs that tell sessions apart, of tokens that were shown and verified before.
+    "member.mac == mac", "member.mac != keep", "member.mac != old.mac", "place.mac != self.token.mac",
+    # A dataclass whose secret compares itself.
+    "accepted.find(token.token.reveal().encode()) != token", "self._tokens.find(token.token.reveal().encode()) != token",
+}  # fmt: skip
+_SECRET_NAME = re.compile(r"(^|_)(digest|hash|mac|password|pepper|secret|signature|token)$")
+
+
+def _comparisons_of_secrets(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare) and any(isinstance(one, ast.Eq | ast.NotEq) for one in node.ops):
+            names = (
+                one.id if isinstance(one, ast.Name) else one.attr if isinstance(one, ast.Attribute) else ""
+                for one in (node.left, *node.comparators)
+            )
+            text = ast.unparse(node)
+            if any(map(_SECRET_NAME.search, names)) and text not in _COMPARED_AS_NAMES:
+                yield f"line {node.lineno}: {text}"
+
+
 @each_module
 def test_only_keys_writes_the_prefix_of_tenant_keys(module: Path) -> None:
     assert _name(module) == "keys.py" or list(_tenant_prefixes(_tree(module))) == []
@@ -116,3 +137,19 @@ def test_a_module_is_named_for_what_it_holds(module: Path) -> None:
 @each_module
 def test_a_module_is_short_enough_to_be_read(module: Path) -> None:
     assert len(module.read_text(encoding="utf-8").splitlines()) <= _MOST_LINES
+
+
+@each_module
+def test_secrets_are_compared_in_constant_time_and_in_one_place(module: Path) -> None:
+    assert not list(_comparisons_of_secrets(_tree(module))), "compare secrets by redis_core.secret.is_same"
+    if _name(module) != "secret.py":
+        assert "compare_digest" not in module.read_text("utf-8"), (
+            "compare secrets by redis_core.secret.is_same"
+        )
+
+
+@pytest.mark.parametrize(
+    "code", ["token == presented", "self._digest != digest", "given == claims.mac", "a == b == password"]
+)
+def test_a_comparison_of_secrets_is_found(code: str) -> None:
+    assert list(_comparisons_of_secrets(ast.parse(code)))
