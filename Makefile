@@ -13,6 +13,8 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 # Storms that `make chaos` runs, a minute each: `make chaos SEEDS=3`.
 SEEDS ?= 20
+# Inputs of each target of `make fuzz`.
+FUZZ_EXAMPLES ?= 10000
 # Tests wait for servers more than they compute, so that two at a time pay even on one core.
 TEST_PROCESSES ?= 2
 
@@ -21,7 +23,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 # Servers that the tests look for on the PATH may be those of the environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup test-setup frontend run test pytest chaos lint fmt lock bench clean
+.PHONY: help setup test-setup frontend run test pytest chaos fuzz lint fmt lock bench clean
 
 help: ## list the targets
 	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -73,6 +75,9 @@ lock: setup ## resolve the versions in requirements/dev.txt anew
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
 		--custom-compile-command "make lock" \
 		pyproject.toml --extra dev --output-file requirements/dev.txt
+
+fuzz: setup ## try FUZZ_EXAMPLES new inputs on each fuzzing target; prints what came of them
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -q --timeout 0 $(PYTEST_ARGS) backend/tests/fuzz
 
 bench: setup ## run every benchmark, peers beside us
 	for file in backend/benchmarks/[a-z]*.py; do \
