@@ -19,6 +19,7 @@ from redis_core.cli import (
     metrics,
     mock,
     queue,
+    rotate,
     serve,
     sessions,
     stats,
@@ -58,6 +59,7 @@ app.add_typer(drill.drill)
 app.add_typer(keys.keys)
 app.add_typer(limits.limits)
 app.add_typer(queue.queue)
+app.add_typer(rotate.rotate)
 app.add_typer(sessions.sessions)
 app.add_typer(usage.usage)
 app.add_typer(workspaces.workspace)
