@@ -89,7 +89,8 @@ async def _older(admin: Client, user: str, marker: int) -> dict[int, str]:
     assert isinstance(listed, bytes)  # noqa: S101 - CLIENT LIST is one text
     found: dict[int, str] = {}
     for line in listed.decode("utf-8", "replace").splitlines():
-        fields = dict(field.partition("=")[::2] for field in line.split(" "))
+        pairs = (field.partition("=") for field in line.split(" "))
+        fields = {name: value for name, _, value in pairs}
         number = int(fields["id"])
         if fields.get("user", "default") == user and number < marker and number != own:
             found[number] = f"{fields.get('name') or 'unnamed'} from {fields['addr']}"
