@@ -41,21 +41,21 @@ async def erase_workspace(client: Client, workspace: str, progress: Progress | N
     await handle.cache.flush()
     keys = names = 0
     told = None if progress is None else lambda done: progress("keys", keys + done, 0)
+    found = 0
     for _ in range(_ROUNDS):
         names += await erase_jobs(client, workspace)
         found = await unlink_all(client, keys_of(client, workspace), told)
         keys += found
-        if not found:
+        if not found and not await unfinished_jobs(client, workspace):
             break
-    left = len({key async for key in keys_of(client, workspace)})
-    if left or await unfinished_jobs(client, workspace):
+    else:
         raise TransferUnverified(
-            f"{left} keys of {workspace!r} are left after {_ROUNDS} walks: somebody writes for it; stop that and run it again"
+            f"{found} keys of {workspace!r} came back after {_ROUNDS} walks: somebody writes for it; stop that and run it again"
         )
     names += await erase_announcements(client, workspace) + await erase_figures(client, workspace)
     # Imports that were cut off: another one begins anew.
     names += await unlink_all(client, _names(client, import_key(f"{workspace}.") + "*"))
-    return Erased(workspace, keys, names, left)
+    return Erased(workspace, keys, names, found)
 
 
 async def _names(client: Client, pattern: str) -> AsyncIterator[str]:

@@ -38,7 +38,7 @@ FORMAT: Final = 1
 _NAME: Final = b"raptorflow-transfer "
 _PREFIX: Final = struct.Struct(">II")
 _LENGTH: Final = struct.Struct(">I")
-_FRAME_BYTES: Final = 256 * 1024
+FRAME_BYTES: Final = 256 * 1024
 """Bytes of records after which a frame is closed, about."""
 _LARGEST: Final = 1 << 30
 """Most bytes of a frame, as stored and unpacked: what says that it has more is damaged. One value may have 512 MB."""
@@ -105,7 +105,7 @@ class FileWriter:
         encoded = _ENCODER.encode(record)
         self._open.append(encoded)
         self._size += len(encoded)
-        if self._size >= _FRAME_BYTES:
+        if self._size >= FRAME_BYTES:
             self._close_frame()
 
     def finish(self) -> Manifest:

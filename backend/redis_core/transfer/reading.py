@@ -17,7 +17,7 @@ __all__ = ["PAGE", "STRING_PAGE", "read_keys", "rows_of"]
 
 PAGE: Final = 256
 """Rows of one reply, about; a small hash or set comes whole, whatever it has."""
-STRING_PAGE: Final = 256 * 1024
+STRING_PAGE: Final = 64 * 1024
 """Bytes of a string in one reply."""
 _PENDING: Final = 256
 

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,3 +128,24 @@ async def test_a_damaged_file_is_refused_and_nothing_is_written(
         assert done.code == 1
         assert why in json.loads(done.stdout)["error"]["message"]
     assert await valkey.dbsize() == 0
+
+
+class Terminal(StringIO):
+    """What a person types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+async def test_an_erasure_is_confirmed_by_typing_the_id(
+    valkey: Client, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(valkey)
+    monkeypatch.setattr(sys, "stdin", Terminal("acne\n"))
+    assert cli("workspace", "erase", "acme").code == 5
+    assert len(await content(valkey)) == 6
+    monkeypatch.setattr(sys, "stdin", Terminal("acme\n"))
+    done = cli("workspace", "erase", "acme")
+    assert done.code == 0
+    assert "0 keys left" in done.stdout
+    assert await content(valkey) == {}
