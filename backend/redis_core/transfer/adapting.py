@@ -12,7 +12,7 @@ from redis_core.errors import TransferError
 from redis_core.keys import WorkspaceKeys, queue_key, workspace_of
 from redis_core.queueing.engine import QueueEngine
 from redis_core.transfer.records import Group, Head, Job, JobLimits, Piece, Record, Tail
-from redis_core.transfer.selection import NAMED, family_name, queue_key_parts
+from redis_core.transfer.selection import NAMED, bytes_of, family_name, queue_key_parts, text_of
 
 if TYPE_CHECKING:
     from redis_core.client import Client
@@ -55,12 +55,12 @@ class Adaptation:
         Raises:
             TransferError: a value names a key of the old workspace, and nobody but the application knows what that means.
         """
-        if not self.renames or not isinstance(record, Piece) or family_name(record.key.decode()) in NAMED:
+        if not self.renames or not isinstance(record, Piece) or family_name(text_of(record.key)) in NAMED:
             return
         old = WorkspaceKeys(self._from).prefix.encode()
         if any(old in word for row in record.rows for word in row):
             raise TransferError(
-                f"the value of {record.key.decode()!r} names keys of the workspace {self._from!r}: it can only be imported under that id"
+                f"the value of {text_of(record.key)!r} names keys of the workspace {self._from!r}: it can only be imported under that id"
             )
 
     async def adapt(self, record: Record) -> Record | None:
@@ -69,7 +69,7 @@ class Adaptation:
             return structs.replace(record, workspace=self._to) if self._to is not None else record
         if isinstance(record, Head):
             return None
-        name = record.key.decode()
+        name = text_of(record.key)
         family = family_name(name)
         why = self._refusal(record, family)
         if why is not None:
@@ -78,7 +78,7 @@ class Adaptation:
             return None
         if isinstance(record, Piece) and family in _GROWING and await self._is_past(record):
             return None
-        record = structs.replace(record, key=self._renamed(name).encode())
+        record = structs.replace(record, key=bytes_of(self._renamed(name)))
         if isinstance(record, Piece) and family == "topic-meta":
             return self._new_epoch(record)
         return record
@@ -94,7 +94,7 @@ class Adaptation:
 
     async def _is_past(self, piece: Piece) -> bool:
         """Whether the store has this number or a higher one."""
-        present = await self._client.get(self._renamed(piece.key.decode()))
+        present = await self._client.get(self._renamed(text_of(piece.key)))
         return present is not None and int(present) >= int(piece.rows[0][0])
 
     def _renamed(self, name: str) -> str:

@@ -16,7 +16,7 @@ from redis_core.queueing.engine import QueueEngine
 from redis_core.transfer.batches import send
 from redis_core.transfer.jobs import erase_jobs, shards_of, unfinished_jobs
 from redis_core.transfer.outcome import Erased, Progress
-from redis_core.transfer.selection import keys_of
+from redis_core.transfer.selection import bytes_of, keys_of
 
 if TYPE_CHECKING:
     from redis_core.client import Client
@@ -76,10 +76,10 @@ async def unlink_all(
         told: called with how many are gone so far.
     """
     gone = waiting = 0
-    by_tag: dict[str, list[str]] = {}
+    by_tag: dict[str, list[bytes]] = {}
     async for key in keys:
         _, brace, rest = key.partition("{")
-        by_tag.setdefault(rest.partition("}")[0] if brace else key, []).append(key)
+        by_tag.setdefault(rest.partition("}")[0] if brace else key, []).append(bytes_of(key))
         waiting += 1
         if waiting >= _BATCH:
             gone += sum(await send(client, [("UNLINK", *names) for names in by_tag.values()]))

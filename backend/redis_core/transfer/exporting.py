@@ -12,7 +12,7 @@ from redis_core.transfer.jobs import read_jobs
 from redis_core.transfer.outcome import Exported, Progress
 from redis_core.transfer.reading import read_keys
 from redis_core.transfer.records import Head, Piece
-from redis_core.transfer.selection import Selection
+from redis_core.transfer.selection import Selection, bytes_of
 
 if TYPE_CHECKING:
     from redis_core.client import Client
@@ -49,7 +49,7 @@ async def _in_batches(keys: AsyncIterator[tuple[str, str]]) -> AsyncIterator[dic
     """Keys with their families. What SCAN brings twice in a row, as it may, is read once."""
     batch: dict[bytes, str] = {}
     async for key, family in keys:
-        batch[key.encode()] = family
+        batch[bytes_of(key)] = family
         if len(batch) >= _KEYS:
             yield batch
             batch = {}

@@ -129,7 +129,7 @@ class Importing:
         if wrong:
             # What is there is of no use to go on from.
             await self._client.unlink(self._mark)
-            shown = ", ".join(key.decode() for key in wrong[:_SHOWN])
+            shown = ", ".join(key.decode("utf-8", "backslashreplace") for key in wrong[:_SHOWN])
             raise TransferUnverified(
                 f"{len(wrong)} keys are not as {self._reader.path} has them, such as {shown}: "
                 "somebody else writes there; stop that, and run it again with --replace"

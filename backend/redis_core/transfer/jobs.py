@@ -13,7 +13,7 @@ from redis_core.queueing.job import unpack
 from redis_core.queueing.shard import EnqueueRow, Shard, queue_script
 from redis_core.transfer.batches import send
 from redis_core.transfer.records import Job, JobLimits
-from redis_core.transfer.selection import queue_key_parts
+from redis_core.transfer.selection import queue_key_parts, text_of
 
 if TYPE_CHECKING:
     from redis_core.client import Client
@@ -32,7 +32,7 @@ async def shards_of(client: Client) -> dict[str, list[str]]:
     """All shards by name, each with its keys of families that are named by worker or task. Budget: a SCAN of the key space."""
     shards: dict[str, list[str]] = {}
     async for key in scan_iter(client, "queue-*:{*", count=1_000):
-        name = key.decode("utf-8", "replace")
+        name = text_of(key)
         parts = queue_key_parts(name)
         if parts is not None:
             keys = shards.setdefault(parts[1], [])

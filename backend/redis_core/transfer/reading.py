@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from redis_core.errors import TransferError
-from redis_core.transfer.batches import send
+from redis_core.errors import CommandError, LimitExceeded, StoreError, TransferError, WrongType
+from redis_core.transfer.batches import send, try_send
 from redis_core.transfer.records import Group, Piece, Tail
 
 if TYPE_CHECKING:
@@ -35,19 +35,50 @@ async def read_keys(client: Client, keys: Sequence[bytes]) -> AsyncIterator[Piec
         client: the store.
         keys: which.
     """
+    found = await _kinds(client, keys)
+    first = await _first_pages(client, [_page(key, kind, 0) for key, kind, _ in found])
+    for (key, kind, expires), reply in zip(found, first, strict=True):
+        if isinstance(reply, WrongType):
+            # Another key of that name by now.
+            async for record in read_keys(client, [key]):
+                yield record
+            continue
+        if isinstance(reply, StoreError):
+            raise reply
+        if _is_nothing(kind, reply) and not await client.exists(key):
+            continue
+        async for piece in _pieces(client, key, kind, expires, reply):
+            yield piece
+        if kind == "stream":
+            async for record in _stream_state(client, key, expires):
+                yield record
+
+
+async def _kinds(client: Client, keys: Sequence[bytes]) -> list[tuple[bytes, str, int]]:
+    """Those of the keys that are there, with their types and when they end, in Unix milliseconds, or 0."""
     replies = await send(client, [("TIME",), *(c for key in keys for c in (("TYPE", key), ("PTTL", key)))])
     now = int(replies[0][0]) * 1000 + int(replies[0][1]) // 1000
     found: list[tuple[bytes, str, int]] = []
     for key, kind, left in zip(keys, replies[1::2], replies[2::2], strict=True):
         if kind != b"none" and left != -2:  # noqa: PLR2004 - no such key
             found.append((key, kind.decode(), 0 if left < 0 else now + left))
-    first = await send(client, [_page(key, kind, 0) for key, kind, _ in found])
-    for (key, kind, expires), reply in zip(found, first, strict=True):
-        async for piece in _pieces(client, key, kind, expires, reply):
-            yield piece
-        if kind == "stream":
-            async for record in _stream_state(client, key, expires):
-                yield record
+    return found
+
+
+async def _first_pages(client: Client, commands: list[Command]) -> list[Any]:
+    """Replies, in as many trips as it takes: large values together may be more than a reply may have."""
+    try:
+        return await try_send(client, commands)
+    except LimitExceeded:
+        if len(commands) == 1:
+            raise
+        half = len(commands) // 2
+        return await _first_pages(client, commands[:half]) + await _first_pages(client, commands[half:])
+
+
+def _is_nothing(kind: str, reply: Any) -> bool:
+    """Whether a first page is one of a key that is gone, or of one that is empty, as a string or stream may be."""
+    return not (reply[1] if kind in {"hash", "set"} else reply)
 
 
 def _page(key: bytes, kind: str, at: int | bytes) -> Command:
@@ -118,7 +149,10 @@ def _text(number: Any) -> bytes:
 
 
 async def _stream_state(client: Client, key: bytes, expires: int) -> AsyncIterator[Tail | Group]:
-    about, groups = await send(client, [("XINFO", "STREAM", key), ("XINFO", "GROUPS", key)])
+    about, groups = await try_send(client, [("XINFO", "STREAM", key), ("XINFO", "GROUPS", key)])
+    if isinstance(about, CommandError) or isinstance(groups, CommandError):
+        # Gone since its entries were read.
+        return
     yield Tail(key, expires, _fields(about)[b"last-generated-id"])
     for each in groups:
         group = _fields(each)

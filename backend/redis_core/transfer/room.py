@@ -9,7 +9,7 @@ from redis_core.commands import scan_iter
 from redis_core.errors import TargetNotEmpty
 from redis_core.transfer.erasing import unlink_all
 from redis_core.transfer.jobs import erase_jobs, unfinished_jobs
-from redis_core.transfer.selection import BOUND, PASSING, family_name, keys_of
+from redis_core.transfer.selection import BOUND, PASSING, family_name, keys_of, text_of
 
 if TYPE_CHECKING:
     from redis_core.client import Client
@@ -67,7 +67,7 @@ async def _present(client: Client, target: str | None) -> AsyncIterator[str]:
             yield key
         return
     async for raw in scan_iter(client, "*", count=1_000):
-        key = raw.decode("utf-8", "replace")
+        key = text_of(raw)
         family = family_name(key)
         if family is not None and family.partition("-")[0] != "sys":
             yield key

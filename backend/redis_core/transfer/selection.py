@@ -23,10 +23,12 @@ __all__ = [
     "NAMED",
     "PASSING",
     "Selection",
+    "bytes_of",
     "family_name",
     "keys_of",
     "owner_of",
     "queue_key_parts",
+    "text_of",
 ]
 
 PASSING: Final = frozenset({"cache", "cache-index", "gen", "rate", "sys-metrics"})
@@ -55,6 +57,16 @@ _AT_ONCE: Final = 1_000
 """What a step of SCAN looks at."""
 
 
+def text_of(key: bytes) -> str:
+    """A key as text. What is no UTF-8, which no key of ours is, comes back as it was by `bytes_of`."""
+    return key.decode("utf-8", "surrogateescape")
+
+
+def bytes_of(key: str) -> bytes:
+    """A key as it is in the store."""
+    return key.encode("utf-8", "surrogateescape")
+
+
 def queue_key_parts(key: str) -> tuple[str, str, list[str]] | None:
     """Family, shard and what follows of a queue's key: `job:{agents#1}:acme:7` is `job`, `agents#1`, `[acme, 7]`."""
     family, brace, rest = key.partition(":{")
@@ -79,7 +91,7 @@ async def keys_of(client: Client, workspace: str) -> AsyncIterator[str]:
     A key may come twice, as SCAN says. One walk: `[{:]` is what stands before an id in both kinds of names.
     """
     async for key in scan_iter(client, f"*[{{:]{workspace}*", count=_AT_ONCE):
-        name = key.decode("utf-8", "replace")
+        name = text_of(key)
         if owner_of(name) == workspace:
             yield name
 
@@ -135,11 +147,7 @@ class Selection:
                     yield key, family
             return
         async for raw in scan_iter(client, "*", count=_AT_ONCE):
-            try:
-                key = raw.decode()
-            except UnicodeDecodeError:
-                # No family's, and nothing of ours could name it.
-                continue
+            key = text_of(raw)
             if (family := self.family(key)) is not None:
                 yield key, family
 

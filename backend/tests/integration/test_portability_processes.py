@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 import redis_core
+from redis_core.audit import Actor
 from redis_core.client import Client
+from redis_core.portability import Portability
 from redis_core.testing.fault_proxy import FaultProxy
 from redis_core.transfer.batches import send
 from redis_core.transfer.selection import keys_of
@@ -123,7 +125,7 @@ async def test_an_import_that_is_killed_goes_on_where_it_was(
 ) -> None:
     await fill(valkey)
     before = await content(valkey)
-    cli.json("workspace", "export", "acme", "f")
+    await Portability(valkey, Actor("test", "admin")).export("acme", cli.folder / "f")
     await valkey.flushdb()
     with FaultProxy(valkey_socket) as slow:
         slow.throttle(600_000)

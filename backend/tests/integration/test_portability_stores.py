@@ -12,7 +12,7 @@ import pytest
 
 from redis_core.audit import Actor, AuditLog
 from redis_core.cache import CacheRegion
-from redis_core.client import Client
+from redis_core.client import Client, connect
 from redis_core.config import load_settings
 from redis_core.errors import TargetNotEmpty, TransferError, TransferUnverified
 from redis_core.keys import metrics_key, queue_key
@@ -242,6 +242,27 @@ async def _all(client: Client) -> AsyncIterator[bytes]:
         yield key
 
 
+async def test_jobs_that_a_paused_task_holds_back_are_moved_and_erased(
+    valkey: Client, memory: Client, tmp_path: Path
+) -> None:
+    await QueueControl(valkey).pause_task(note)
+    held = queue_key("queue-held", "default", note.name)
+    for workspace in ("acme", "acme", "beta"):
+        await valkey.workspace(workspace).queue.enqueue(note, workspace)
+    async with working(valkey), asyncio.timeout(WITHIN):
+        while await valkey.llen(held) < 3:
+            await asyncio.sleep(0.01)
+    await portability(valkey).export("acme", tmp_path / "f")
+    await portability(valkey).erase("acme")
+    assert [each.partition(b":")[0] for each in await valkey.lrange(held, 0, -1)] == [b"beta"]
+    await portability(memory).import_(tmp_path / "f")
+    async with working(memory):
+        await until(lambda: ran == ["acme", "acme"])
+    await QueueControl(valkey).resume_task(note)
+    async with working(valkey):
+        await until(lambda: ran == ["acme", "acme", "beta"])
+
+
 async def test_erasing_under_a_writer_that_does_not_stop_is_told(valkey: Client) -> None:
     workspace = valkey.workspace("acme")
 
@@ -300,6 +321,46 @@ async def test_a_backup_of_all_tenants_is_restored_elsewhere(
     await portability(memory).restore(tmp_path / "b")
     async with working(memory):
         await until(lambda: sorted(ran) == ["acme", "beta"])
+
+
+async def test_cached_values_are_hits_where_they_are_carried(
+    valkey: Client, redis7: Client, tmp_path: Path
+) -> None:
+    for client in (valkey, redis7):
+        await client.workspace("acme").cache.set(PROFILE, "1", f"of {client is valkey}")
+    await portability(valkey).export("acme", tmp_path / "f", everything=True)
+    assert (await redis7.workspace("acme").cache.get(PROFILE, "1")) == "of False"
+    await portability(redis7).import_(tmp_path / "f", replace=True)
+    assert (await redis7.workspace("acme").cache.get(PROFILE, "1")) == "of True"
+
+
+async def test_a_family_can_be_left_out(valkey: Client, memory: Client, tmp_path: Path) -> None:
+    acme = valkey.workspace("acme")
+    _, token = await sessions(valkey).create("u1", "acme")
+    await acme.queue.enqueue(note, "a")
+    await acme.state("doc").set(1)
+    without = ["session", "session-index", "job"]
+    exported = await portability(valkey).export("acme", tmp_path / "f", without=without)
+    assert (exported.jobs, sorted(exported.keys)) == (0, ["bus", "topic", "topic-meta"])
+    await portability(memory).import_(tmp_path / "f")
+    assert await sessions(memory).get(token) is None
+    assert (await memory.workspace("acme").state("doc").get())[1] == 1
+
+
+async def test_values_that_are_too_large_for_one_reply_come_in_several(gateway: str, tmp_path: Path) -> None:
+    settings = load_settings(
+        upstash_redis_url=gateway, upstash_redis_token="contract", redis_max_reply_bytes=1_000_000,
+        redis_command_timeout=20, redis_connect_timeout=20,
+    )  # fmt: skip
+    async with await connect(settings) as rest:
+        await rest.flushdb()
+        name = rest.workspace("acme").keys.key
+        for number in range(30):
+            await rest.set(name("app", f"k{number}"), b"v" * 150_000)
+        exported = await portability(rest).export("acme", tmp_path / "f")
+        assert exported.bytes > 30 * 150_000
+        await portability(rest).erase("acme")
+        assert (await portability(rest).import_(tmp_path / "f")).verified
 
 
 async def test_a_rollback_does_not_undo_that_sessions_were_ended(valkey: Client, tmp_path: Path) -> None:

@@ -111,3 +111,41 @@ async def test_it_arrives_as_it_was(
         if await everything(target) != before or not cuts:
             await Portability(target, Actor("test", "admin")).import_(tmp_path / "f")
         assert await everything(target) == before
+
+
+class Changing(MockRedisClient):
+    """Memory in which something happens between what a key is and what it holds."""
+
+    between: Sequence[Command] = ()
+
+    async def execute(self, batch: Sequence[Command], *, timeout: float | None = None) -> list[Reply]:
+        replies = await super().execute(batch, timeout=timeout)
+        if any(command[0] == "TYPE" for command in batch):
+            happens, self.between = self.between, ()
+            await super().execute(happens)
+        return replies
+
+
+async def test_keys_that_go_or_change_while_they_are_read_are_no_error(tmp_path: Path) -> None:
+    store = Changing()
+    async with Client(store) as client:
+        name = client.workspace("acme").keys.key
+        await send(
+            client,
+            [
+                ("SET", name("app", "string"), "1"),
+                ("SET", name("app", "empty"), ""),
+                ("HSET", name("app", "hash"), "a", "1"),
+                ("XADD", name("app", "stream"), "1-1", "a", "1"),
+                ("RPUSH", name("app", "changes"), "a"),
+                ("SET", name("app", "ends"), "1", "EX", 100),
+            ],
+        )
+        gone = [name("app", each) for each in ("string", "hash", "stream", "changes", "ends")]
+        store.between = [("DEL", *gone), ("SADD", name("app", "changes"), "b")]
+        exported = await Portability(client, Actor("test", "admin")).export("acme", tmp_path / "f")
+        assert exported.keys == {"app": {"string": 1, "set": 1}}
+        before = await everything(client)
+        done = await Portability(client, Actor("test", "admin")).import_(tmp_path / "f", replace=True)
+        assert done.keys == 2
+        assert await everything(client) == before
