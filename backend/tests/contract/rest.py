@@ -16,9 +16,11 @@ from redis_core.gateway import GatewayToken, create_gateway
 from redis_core.secret import Secret
 from tests.stores import open_client
 
-__all__ = ["rest_client", "running_gateway"]
+__all__ = ["READ_ONLY", "rest_client", "running_gateway"]
 
 TOKEN = "contract"
+READ_ONLY = "contract-that-reads"
+"""A token that may not write."""
 
 
 @contextmanager
@@ -43,7 +45,9 @@ def running_gateway(server_socket: str) -> Iterator[str]:
 async def _serve(server_socket: str, listening: socket.socket, stop: threading.Event) -> None:
     # It begins whenever its thread does, and what a test has written by then must stay.
     async with await open_client(server_socket) as behind:
-        gateway = create_gateway(behind.transport, [GatewayToken(Secret(TOKEN))])
+        gateway = create_gateway(
+            behind.transport, [GatewayToken(Secret(TOKEN)), GatewayToken(Secret(READ_ONLY), read_only=True)]
+        )
         server = uvicorn.Server(uvicorn.Config(gateway, log_level="warning", lifespan="off"))
         serving = asyncio.create_task(server._serve([listening]))
         await asyncio.to_thread(stop.wait)
@@ -52,12 +56,12 @@ async def _serve(server_socket: str, listening: socket.socket, stop: threading.E
         await serving
 
 
-async def rest_client(url: str) -> Client:
+async def rest_client(url: str, token: str = TOKEN) -> Client:
     """A client over REST of the gateway at this URL."""
     settings = Settings(  # type: ignore[call-arg]  # pydantic-settings' own argument
         _env_file=None,
         upstash_redis_url=url,
-        upstash_redis_token=Secret(TOKEN),
+        upstash_redis_token=Secret(token),
         redis_command_timeout=20,
         redis_connect_timeout=20,
     )

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 import pytest
 
 from redis_core.client import Client
+from redis_core.errors import PermissionDenied
 from redis_core.key_audit import AuditState, KeyAudit, KeyAuditor
 from redis_core.key_grammar import Fault
 from redis_core.keys import queue_key, rate_key
+from tests.contract.rest import READ_ONLY, rest_client
 
 NO_RATE = 1_000_000
 
@@ -116,6 +118,13 @@ async def test_it_goes_on_from_where_another_audit_stopped(client: Client) -> No
     assert (report.scanned, report.examined, report.faults, report.complete) == (1_200, 1_200, 1_200, True)
     (cache,) = report.families
     assert len(cache.findings[0].examples) == 5
+
+
+async def test_a_token_that_may_not_scan_is_told_so(gateway_url: str) -> None:
+    # Upstash keeps SCAN from its read-only token, and so does the gateway.
+    async with await rest_client(gateway_url, READ_ONLY) as reader:
+        with pytest.raises(PermissionDenied, match="'scan'"):
+            await KeyAuditor(reader, rate=NO_RATE).run()
 
 
 @pytest.mark.parametrize("limit", [100, 100_000])

@@ -15,6 +15,7 @@ from redis_core.audit import Actor
 from redis_core.client import Client
 from redis_core.config import load_settings
 from redis_core.errors import CommandError, ConfigError, StoreUnavailable
+from redis_core.key_audit import AuditState, KeyAuditor
 from redis_core.portability import Portability
 from redis_core.queue import task
 from redis_core.script import Script
@@ -171,6 +172,19 @@ async def test_commands_of_the_whole_key_space(cluster: ClusterTransport) -> Non
     replies = await cluster.execute([("SET", "a", 1), ("FLUSHDB",), ("SET", "b", 1), ("DBSIZE",)])
     assert replies == [b"OK", b"OK", b"OK", 1]
     assert isinstance((await cluster.execute([("SCAN", "x")]))[0], CommandError)
+
+
+async def test_a_key_audit_walks_all_masters(cluster: ClusterTransport) -> None:
+    client = Client(cluster)
+    async with client.pipeline() as batch:
+        for number in range(600):
+            batch.set(client.workspace(f"w{number}").keys.key("cache", "r", "k"), "1")
+    state = None
+    while state is None or not state.complete:
+        auditor = KeyAuditor(client, rate=1_000_000, state=state)
+        audit = await auditor.run(keys=250)
+        state = AuditState.decode(auditor.state.encode())
+    assert (audit.keys_total, audit.scanned, audit.examined, audit.faults) == (600, 600, 600, 600)
 
 
 async def test_transaction_in_one_slot(cluster: ClusterTransport) -> None:

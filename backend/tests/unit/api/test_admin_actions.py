@@ -198,3 +198,35 @@ async def test_a_body_that_is_wrong_changes_nothing(
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert (await get(http, "/audit"))["entries"] == []
+
+
+async def test_auditing_keys(memory: Client, http: httpx.AsyncClient) -> None:
+    keys = memory.workspace("acme").keys
+    await memory.set(keys.key("cache", "r", "k"), "1")
+    await memory.set("stray", "1", ex=60)
+    found = await post(http, "/keys/audit")
+    assert (found["complete"], found["scanned"], found["faults"]) == (True, 2, 2)
+    assert [(family["family"], family["findings"]) for family in found["families"]] == [
+        ("cache", [{"fault": "no-expiry", "keys": 1, "examples": ["ws:{acme}:cache:r:k"]}]),
+        ("undeclared", [{"fault": "ownerless", "keys": 1, "examples": ["stray"]}]),
+    ]
+    entry = await last_entry(http)
+    assert (entry["action"], entry["target"]) == ("keys.audit", "*")
+    assert entry["after"] == {"scanned": 2, "faults": 2, "complete": True}
+    assert (await post(http, "/keys/audit", workspace="globex"))["scanned"] == 0
+    assert (await last_entry(http))["target"] == "globex"
+
+
+async def test_an_audit_is_bounded_and_for_operators(memory: Client, http: httpx.AsyncClient) -> None:
+    async with memory.pipeline() as batch:
+        for number in range(400):
+            batch.set(memory.workspace("acme").keys.key("app", f"k{number}"), "1")
+    found = await post(http, "/keys/audit", limit=100)
+    assert not found["complete"]
+    assert 100 <= found["scanned"] < 400
+    for wrong in ({"workspace": "a b"}, {"limit": 0}, {"seconds": 3_600}, {"more": 1}):
+        answer = await http.post("/api/v1/admin/keys/audit", json=wrong)
+        assert answer.status_code == 422, wrong
+    for role, status in (("viewer", 403), ("operator", 200)):
+        answer = await http.post("/api/v1/admin/keys/audit", json={}, headers=bearer(role))
+        assert answer.status_code == status
