@@ -103,6 +103,8 @@ def _keep(file: Path, state: AuditState) -> None:
     """Replaced as a whole: a process that is killed leaves the state before or the one after."""
     new = file.with_name(f"{file.name}.new")
     try:
+        # Names of keys are nobody else's business.
+        new.touch(0o600)
         new.write_bytes(state.encode())
         new.replace(file)
     except OSError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redis_core.errors import InvalidKey
@@ -33,6 +33,7 @@ parts = st.text(min_size=1, max_size=20).filter(allowed)
 workspaces = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,10}[A-Za-z0-9])?", fullmatch=True)
 
 
+@settings(deadline=None)
 @given(workspaces, parts, parts)
 def test_names_that_keys_makes_have_no_fault(workspace: str, one: str, two: str) -> None:
     made = WorkspaceKeys(workspace)
@@ -48,12 +49,14 @@ def test_names_that_keys_makes_have_no_fault(workspace: str, one: str, two: str)
         assert (fault, family is not None) == (None, True), name
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60) | st.builds(lambda text: f"ws:{{acme}}:{text}".encode(), st.text()))
 def test_any_bytes_are_judged(key: bytes) -> None:
     family, fault = judge_name(key)
     assert family is not None or fault is not None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_a_key_is_shown_in_plain_ascii(key: bytes) -> None:
     shown = shown_key(key)
