@@ -36,10 +36,10 @@ from redis_core.queueing.task import Call, Task
 from redis_core.realtime.feed import Position, Update
 from redis_core.resilience.outage import Outage
 from redis_core.script import Script
-from redis_core.transport.base import Argument, Message, Reply, Transport, TransportStats
+from redis_core.transport.base import Argument, Command, Message, Reply, Transport, TransportStats
 
 __all__ = [
-    "Cache", "Client", "JobHandle", "Lock", "Pipeline", "Presence", "Queue", "SharedState", "SharedText", "Subscription", "TextWriter", "Topic", "Transaction", "Usage", "Workspace",
+    "Cache", "Client", "Confined", "JobHandle", "Lock", "Pipeline", "Presence", "Queue", "SharedState", "SharedText", "Subscription", "TextWriter", "Topic", "Transaction", "Usage", "Workspace",
     "connect",
 ]
 
@@ -56,7 +56,7 @@ EXIT = (
     "    ) -> None: ...\n"
 )
 TOPICS = ("Topic", "SharedState", "SharedText", "Presence")
-LEFT_OUT = {"hold_to", "service", "shard_of", "raw_result"}  # what services and handles are made of
+LEFT_OUT = {"hold_to", "service", "confined", "shard_of", "raw_result"}  # what services and handles are made of
 RENAMED = {"__aiter__": "__iter__", "__anext__": "__next__", "__aenter__": "__enter__", "aclose": "close"}
 
 
@@ -120,10 +120,12 @@ def inherited(child: str, *, queued: bool = False) -> str:
 def stub() -> str:
     """The whole file."""
     client = methods("client.py", "Client")
+    confined = methods("confined.py", "Confined")
     pipeline = methods("pipeline.py", "Pipeline", queued=True)
     return (
         HEAD
         + f"class Client:\n    transport: Transport\n{client}{inherited(client)}\n"
+        + f"class Confined:\n    keys: WorkspaceKeys\n{confined}{inherited(confined)}\n"
         + f"class Pipeline:\n{pipeline}{inherited(pipeline, queued=True)}\n"
         + "class Transaction(Pipeline): ...\n\n"
         + f"class Workspace:\n    keys: WorkspaceKeys\n    client: Client\n{methods('workspace.py', 'Workspace')}\n"

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, cast
 
 from redis_core.commands import Commands, Key, not_permitted, scan_iter, wrong_shape
+from redis_core.confined import Confined, Sender
 from redis_core.errors import (
     CredentialsRejected,
     NoScript,
@@ -36,6 +37,7 @@ from redis_core.transport.base import (
 
 if TYPE_CHECKING:
     from redis_core.config import Settings
+    from redis_core.keys import WorkspaceKeys
     from redis_core.secret_watch import SecretWatch
     from redis_core.workspace import Workspace
 
@@ -90,6 +92,7 @@ class Client(Commands):
         self._guard = cast("Guarded | None", getattr(transport, "guard", None))
         if self._guard is not None:
             self._guard.outage.orphaned = self._attend
+        self._sender: Sender | None = None
 
     @property
     def settings(self) -> Settings:
@@ -140,7 +143,7 @@ class Client(Commands):
         view = object.__new__(Client)
         vars(view).update(vars(self))
         view.transport, view._timeout = transport, timeout
-        view._primary = None
+        view._primary = view._sender = None
         view._guard = cast("Guarded | None", getattr(transport, "guard", None))
         return view
 
@@ -187,6 +190,20 @@ class Client(Commands):
 
         for kind in KEEPERS:
             self.service(kind)
+
+    def confined(self, keys: WorkspaceKeys, *shared: str) -> Confined:
+        """This client for one workspace: a command that would leave it is an `IsolationError`. Services speak through it.
+
+        Args:
+            keys: the workspace's key names.
+            shared: how other keys begin that may be used too, none of them a workspace's.
+        """
+        sender = self._sender
+        if sender is None:
+            sender = self._sender = Sender(
+                self.transport, self._send, self._execute, self._transact, self.run
+            )
+        return Confined(sender, keys, *shared)
 
     def delete(self, *keys: Key) -> Awaitable[int]:
         """Remove keys; how many there were.

@@ -5,6 +5,7 @@
     RedisCoreError
     ├── ConfigError                a setting is wrong: says which, its value, what to do
     ├── InvalidKey                 an id or key part that may not become a key; nothing was sent
+    ├── IsolationError             a command would have left its workspace; nothing was sent: a fault of the program
     ├── CodecError                 bytes that do not decode to the type asked for
     ├── LoadError                  a cached value could not be loaded, and there is none to serve instead
     │   ├── LoadTimeout            the loader took longer than its region allows
@@ -76,6 +77,7 @@ __all__ = [
     "FileTooNew",
     "InvalidJob",
     "InvalidKey",
+    "IsolationError",
     "JobCancelled",
     "JobFailed",
     "JobUnknown",
@@ -167,6 +169,14 @@ class ConfigError(RedisCoreError):
 
 class InvalidKey(RedisCoreError, ValueError):
     """An id or key part that may not become a key; raised before anything is sent."""
+
+
+class IsolationError(RedisCoreError):
+    """A command through a workspace's handle would touch what is not the workspace's; nothing of its batch was sent.
+
+    A fault of the program, never of its user. It says nothing of the key, so that nobody learns from it whether there are
+    other workspaces.
+    """
 
 
 class CodecError(RedisCoreError, ValueError):

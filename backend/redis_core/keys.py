@@ -26,6 +26,7 @@ __all__ = [
     "MAX_PART_BYTES",
     "PRE_LOGIN_WORKSPACE",
     "TENANT_WORD",
+    "USER_EPOCHS",
     "Family",
     "WorkspaceKeys",
     "bus_channel",
@@ -394,6 +395,10 @@ _OF_THE_SYSTEM: Final = {
 }
 """Families of `sys:<name>:...` that are declared apart from the others, by that name."""
 
+_QUEUE_OF_WORKSPACE: Final = frozenset(
+    f.name for f in _QUEUE_FAMILIES if "{<queue>}:<workspace>" in f.pattern
+)
+
 _CACHE_ADDRESS: Final = "cache:"
 
 AUDIT_LOG: Final = "sys:audit"
@@ -405,6 +410,9 @@ BUS_CHANNELS: Final = 16
 CACHE_BUS: Final = "sys:cache-bus"
 """The stream, or channel, by which processes tell one another what they changed in the cache."""
 
+
+USER_EPOCHS: Final = "sys:session-epoch:"
+"""How the keys of users' session epochs begin, which hold over all workspaces."""
 
 LOCK_BELL: Final = "sys:lock-bell:"
 """The prefix of the channels by which those who wait for a lock are woken, one channel a process."""
@@ -490,8 +498,20 @@ class WorkspaceKeys:
         return ":".join((self.prefix + family, *map(check_part, parts)))
 
     def owns(self, key: str | bytes) -> bool:
-        """Whether this key is this workspace's."""
+        """Whether this key begins with `ws:{id}:`."""
         return key.startswith(self.prefix.encode() if isinstance(key, bytes) else self.prefix)  # type: ignore[arg-type]
+
+    def owns_in_queue(self, key: str | bytes) -> bool:
+        """Whether this is a key of the job queue that belongs to this workspace alone: `job:{<queue>}:<workspace>:<id>`."""
+        text = key.decode("utf-8", "replace") if isinstance(key, bytes) else key
+        name, _, rest = text.partition(":{")
+        queue, brace, place = rest.partition("}:")
+        return (
+            bool(brace)
+            and name in _QUEUE_OF_WORKSPACE
+            and _PLAIN_PART.fullmatch(queue) is not None
+            and place.partition(":")[0] == self.workspace
+        )
 
     def __repr__(self) -> str:
         return f"WorkspaceKeys({self.workspace!r})"
@@ -548,7 +568,7 @@ def session_epoch_key(key_id: str, tag: str) -> str:
     Raises:
         InvalidKey: a part may not stand in a key.
     """
-    return f"sys:session-epoch:{check_part(key_id)}:{check_part(tag)}"
+    return f"{USER_EPOCHS}{check_part(key_id)}:{check_part(tag)}"
 
 
 def is_user_epoch(key: str) -> bool:

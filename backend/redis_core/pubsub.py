@@ -57,6 +57,7 @@ class _Topic:
 
     def __init__(self, client: Client, keys: WorkspaceKeys, topic: str) -> None:
         self._client = client.primary
+        self._redis = self._client.confined(keys)
         self._names = Names(keys, topic, self._kind)
         self.name = topic
 
@@ -238,7 +239,7 @@ class Presence(_Topic):
 
     async def members(self) -> dict[str, Any]:
         """Who is there. Budget: 2 commands."""
-        fields = await self._client.execute("HGETALL", self._names.body)
+        fields = await self._redis.execute("HGETALL", self._names.body)
         found, _ = await present(self._client, cast("list[bytes]", fields))
         return {member: msgspec.json.decode(data) for member, data in found.items()}
 
@@ -247,7 +248,7 @@ class Presence(_Topic):
 
         Budget: 1 command, and a script of at most 8 for each member.
         """
-        fields = cast("list[bytes]", await self._client.execute("HKEYS", self._names.body))
+        fields = cast("list[bytes]", await self._redis.execute("HKEYS", self._names.body))
         for holder, member in holdings(fields):
             if holder == process:
                 await self._leave(holder, member)

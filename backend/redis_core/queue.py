@@ -72,9 +72,9 @@ class Queue:
 
     def __init__(self, client: Client, keys: WorkspaceKeys, *, engine: QueueEngine | None = None) -> None:
         self._client = client
-        self._store = client.primary
         self._engine = engine or client.service(QueueEngine)
         self._workspace = keys.workspace
+        self._redis = client.primary.confined(keys, "queue-depth:{")
 
     @property
     def client(self) -> Client:
@@ -200,11 +200,11 @@ class Queue:
             most: how many are looked at.
         """
         shard = self._engine.shard(check_queue(queue), self._workspace)
-        ids = await self._store.execute(
+        ids = await self._redis.execute(
             "ZREVRANGE", queue_key("job-dead", shard.name, self._workspace), 0, most - 1
         )
         found = []
-        batch = self._store.pipeline()
+        batch = self._redis.pipeline()
         names = [name.decode() for name in cast("list[bytes]", ids)]
         hashes = [batch.hgetall(queue_key("job", shard.name, self._workspace, name)) for name in names]
         await batch.send()
@@ -266,7 +266,7 @@ class Queue:
     async def depth(self, queue: str) -> int:
         """How many unfinished jobs the workspace has; one that was cancelled counts until its turn comes. Budget: 1 command."""
         shard = self._engine.shard(check_queue(queue), self._workspace)
-        return int(await self._store.hget(queue_key("queue-depth", shard.name), self._workspace) or 0)
+        return int(await self._redis.hget(queue_key("queue-depth", shard.name), self._workspace) or 0)
 
     # --- what handles need ---
 
@@ -299,7 +299,7 @@ class Queue:
     async def events(self, job: JobHandle[Any]) -> AsyncGenerator[dict[str, Any]]:
         """What a job tells, until it is over."""
         shard = self.shard_of(job)
-        async with await self._store.subscribe(shard.events(job.field), shard.done) as messages:
+        async with await self._client.primary.subscribe(shard.events(job.field), shard.done) as messages:
             if (await shard.watch(job.field)).result is not None:
                 return
             async for message in messages:

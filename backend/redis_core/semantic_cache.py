@@ -180,7 +180,7 @@ class SemanticCache:
         """Take over what was asked since the last look, here or elsewhere."""
         while True:
             since = f"({self._seen}" if self._seen else "-"
-            entries = await self._workspace.client.primary.xrange(self._stream, since, count=_PAGE)
+            entries = await self._workspace.redis.xrange(self._stream, since, count=_PAGE)
             for entry_id, fields in entries:
                 self._seen = entry_id.decode()
                 self._index.add(fields[b"k"].decode(), np.frombuffer(fields[b"v"], dtype="<f4"))
@@ -189,7 +189,7 @@ class SemanticCache:
 
     async def _remember(self, key: str, vector: Vector) -> None:
         try:
-            async with self._workspace.client.primary.pipeline() as batch:
+            async with self._workspace.redis.pipeline() as batch:
                 batch.xadd(self._stream, {"k": key, "v": vector.tobytes()}, max_length=self._most)
                 batch.expire(self._stream, math.ceil(self._ttl))
         except StoreError as error:

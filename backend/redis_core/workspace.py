@@ -17,6 +17,7 @@ from redis_core.usage import Usage, UsageEngine
 
 if TYPE_CHECKING:
     from redis_core.client import Client, Service
+    from redis_core.confined import Confined
 
 __all__ = ["KEEPERS", "Workspace"]
 
@@ -44,6 +45,11 @@ class Workspace:
     def id(self) -> str:
         """The workspace's id."""
         return self.keys.workspace
+
+    @cached_property
+    def redis(self) -> Confined:
+        """Redis commands on keys of this workspace: `await ws.redis.get(ws.keys.key("app", "plan"))`."""
+        return self.client.confined(self.keys)
 
     @cached_property
     def cache(self) -> Cache:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from redis_core.client import Client
+    from redis_core.confined import Confined
 
 __all__ = ["READ_TIMEOUT", "Reader"]
 
@@ -23,11 +23,11 @@ class Reader:
     """Reads keys of one slot.
 
     Args:
-        client: the store.
+        client: the store, for this workspace, with `READ_TIMEOUT` as its deadline.
     """
 
-    def __init__(self, client: Client) -> None:
-        self._client = client.within(READ_TIMEOUT)
+    def __init__(self, client: Confined) -> None:
+        self._client = client
         self._names: dict[str, None] = {}
         self._waiters: list[asyncio.Future[Values]] = []
         self._batches: set[asyncio.Task[None]] = set()

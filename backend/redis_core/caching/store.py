@@ -14,7 +14,7 @@ from redis_core.caching.envelope import Envelope, EnvelopeKeys, open_envelope, s
 from redis_core.caching.reader import READ_TIMEOUT, Reader
 from redis_core.caching.region import CacheRegion
 from redis_core.errors import CodecError, DeadlineExceeded, Outcome
-from redis_core.keys import check_part
+from redis_core.keys import CACHE_BUS, check_part
 from redis_core.quotas import Quotas
 from redis_core.resilience.epoch import EPOCH_KEY, generation_of
 from redis_core.script import load_script
@@ -74,9 +74,9 @@ class CacheStore:
         envelope_keys: Callable[[], EnvelopeKeys],
         clock: Clock,
     ) -> None:
-        self._client = client
+        self._client = client.confined(keys, CACHE_BUS)
         # For what a reader waits for: a store that hangs must not hold it up.
-        self._quick = client.within(READ_TIMEOUT)
+        self._quick = client.within(READ_TIMEOUT).confined(keys, EPOCH_KEY)
         self._keys = keys
         self._backplane = backplane
         self._envelope_keys = envelope_keys
@@ -85,7 +85,7 @@ class CacheStore:
         self._quotas = client.service(Quotas)
         self._of_region: dict[CacheRegion[Any], tuple[str, ...]] = {}
         self._prefixes: dict[str, str] = {}
-        self._reader = Reader(client)
+        self._reader = Reader(self._quick)
         # Across nodes a batch has no order, and the others may not be told before it is done.
         self._in_two_trips = client.store_mode == "cluster"
         # Read with everything else, so that what comes back with a store that went back in time is a miss. One shard's is not a cluster's.

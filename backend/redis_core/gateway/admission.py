@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from redis_core.errors import CommandError, PermissionDenied
-from redis_core.gateway.key_positions import key_positions, upper
 from redis_core.gateway.limits import GatewayLimits
 from redis_core.gateway.policy import key_too_long, no_permission, reads_only, refusal
 from redis_core.gateway.scripts import Scripts
 from redis_core.gateway.tokens import GatewayToken
+from redis_core.key_positions import key_positions, upper
 from redis_core.transport.base import Argument, Command, Reply
 
 __all__ = ["Admission", "Admitted"]

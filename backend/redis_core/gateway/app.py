@@ -24,7 +24,6 @@ from redis_core.clock import SYSTEM_CLOCK, Clock
 from redis_core.errors import StoreError
 from redis_core.gateway.admission import Admission, Admitted
 from redis_core.gateway.asgi import Header, Message, Receive, Scope, Send
-from redis_core.gateway.key_positions import upper
 from redis_core.gateway.limits import GatewayLimits
 from redis_core.gateway.monitor import Monitors
 from redis_core.gateway.policy import UNUSUAL, no_permission
@@ -52,6 +51,7 @@ from redis_core.gateway.requests import (
 from redis_core.gateway.scripts import Scripts
 from redis_core.gateway.stream import EventStreams
 from redis_core.gateway.tokens import GatewayToken, TokenTable
+from redis_core.key_positions import upper
 from redis_core.transport.base import Argument, Command, Reply, Transport
 
 __all__ = ["Gateway", "create_gateway"]

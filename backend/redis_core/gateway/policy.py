@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from redis_core.errors import CommandError, PermissionDenied
-from redis_core.gateway.key_positions import SUBCOMMANDS_WITH_KEY, key_positions, upper
+from redis_core.key_positions import SUBCOMMANDS_WITH_KEY, key_positions, upper
 from redis_core.transport.base import Argument
 
 __all__ = ["UNUSUAL", "key_too_long", "no_permission", "reads_only", "refusal"]

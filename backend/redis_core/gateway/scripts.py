@@ -15,7 +15,7 @@ from collections.abc import Callable
 from hashlib import sha1
 from typing import Final
 
-from redis_core.gateway.key_positions import upper
+from redis_core.key_positions import upper
 from redis_core.transport.base import Argument, Reply
 
 __all__ = ["Scripts", "plain_function", "plain_script"]

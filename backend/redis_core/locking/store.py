@@ -53,7 +53,7 @@ class LockStore:
         while True:
             epoch = self._epoch
             args: list[Argument] = [holder, round(ttl * 1000), round(waits * 1000), epoch, LOCK_BELL]
-            async with self._client.pipeline() as batch:
+            async with self._client.confined(keys, EPOCH_KEY).pipeline() as batch:
                 known = batch.get(EPOCH_KEY)
                 taken = batch.run(self._take, names, args)
             self._epoch = max(epoch, epoch_micros(await known))
@@ -65,7 +65,7 @@ class LockStore:
     async def renew(self, keys: WorkspaceKeys, name: str, holder: str, ttl: float) -> bool:
         """Let a lock live on; whether it still was the holder's. Budget: 1 command, on Upstash 3."""
         args: list[Argument] = ["renew", holder, round(ttl * 1000), LOCK_BELL]
-        return bool(await self._client.run(self._keep, self._line(keys, name), args))
+        return bool(await self._client.confined(keys).run(self._keep, self._line(keys, name), args))
 
     async def leave(self, keys: WorkspaceKeys, name: str, holder: str, token: Token | None) -> None:
         """Give a lock back and wake who is next, or stand in line no more.
@@ -80,11 +80,14 @@ class LockStore:
         """
         if token is not None and self._compares:
             try:
-                if await self._client.execute("DELEX", keys.key("lock", name), "IFEQ", f"{holder} {token}"):
+                held = f"{holder} {token}"
+                if await self._client.confined(keys).execute("DELEX", keys.key("lock", name), "IFEQ", held):
                     return
             except CommandError:
                 self._compares = False
-        await self._client.run(self._keep, self._line(keys, name), ["leave", holder, 0, LOCK_BELL])
+        await self._client.confined(keys).run(
+            self._keep, self._line(keys, name), ["leave", holder, 0, LOCK_BELL]
+        )
 
     def _line(self, keys: WorkspaceKeys, name: str) -> list[str]:
         return [keys.key("lock", name), keys.key("lock-line", name), keys.key("lock-waiters", name)]

@@ -146,7 +146,7 @@ async def read(client: Client, names: Names, after: Position | None, *, whole: b
     epoch, offset = ("-", 0) if after is None else (after.epoch or "-", after.offset)
     reply = cast(
         "list[Any]",
-        await client.run(
+        await client.confined(names.keys).run(
             _READ, (names.meta, names.body), (names.kind, epoch, max(offset, 0), secrets.token_hex(6))
         ),
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import msgspec
 
 from redis_core.errors import Outcome, StoreUnavailable, VersionConflict
+from redis_core.keys import WorkspaceKeys
 from redis_core.quotas import Quotas
 from redis_core.realtime.feed import Feeds
 from redis_core.realtime.history import Position
@@ -65,7 +66,7 @@ class Publisher:
         self._client.service(Quotas).publish(workspace)
         if not keep or (self._outage.available and not self._outage.waiting(order)):
             try:
-                return await self._run(*publishing(id))
+                return await self._run(workspace, *publishing(id))
             except StoreUnavailable as error:
                 certain = error.outcome is Outcome.NOT_SENT or id
                 if not keep or not certain or self._outage is NO_OUTAGE:
@@ -75,8 +76,9 @@ class Publisher:
         await self._outage.record(_KIND, order, _ENCODE(call))
         return KEPT
 
-    async def _run(self, keys: Sequence[str], args: Sequence[Argument]) -> Position:
-        reply = cast("list[Any]", await self._client.primary.run(_PUBLISH, keys, args))
+    async def _run(self, workspace: str, keys: Sequence[str], args: Sequence[Argument]) -> Position:
+        redis = self._client.primary.confined(WorkspaceKeys(workspace))
+        reply = cast("list[Any]", await redis.run(_PUBLISH, keys, args))
         if reply[0] == 0:
             raise VersionConflict(int(reply[1]))
         self._client.meter.count("topic_updates_total", str(args[0]))
@@ -87,7 +89,8 @@ class Publisher:
         """Publish what was kept. Budget: 1 script for each, 2 commands more than it would have cost."""
         for record in records:
             keys, args = msgspec.msgpack.decode(record.payload, type=tuple[list[str], list[Any]])
-            await self._run(keys, args)
+            # Who publishes stands at the beginning of what the bus is told.
+            await self._run(str(args[3]).partition(" ")[0], keys, args)
 
     async def aclose(self) -> None:
         """Nothing to end: what is kept stays."""

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 
 from redis_core.errors import CodecError, SessionError, SessionGone, StoreError, StoreUnavailable
-from redis_core.keys import WorkspaceKeys, session_epoch_key
+from redis_core.keys import USER_EPOCHS, WorkspaceKeys, session_epoch_key
 from redis_core.script import load_script
 from redis_core.sessions.epoch import MAX_ENTRIES, EpochCache
 from redis_core.sessions.keeper import SessionKeeper
@@ -23,6 +23,7 @@ from redis_core.sessions.record import ABSOLUTE_END, POINTER, TOUCHED, Epochs
 if TYPE_CHECKING:
     from redis_core.client import Client
     from redis_core.clock import Clock
+    from redis_core.confined import Confined
     from redis_core.sessions.data import Changes
     from redis_core.sessions.pepper import PepperRing
     from redis_core.sessions.policy import SessionPolicy
@@ -87,6 +88,7 @@ class SessionStore:
         self._epochs = EpochCache(policy.epoch_cache)
         # The two that hold for a token, put together: the one look-up that most reads need.
         self._both: dict[tuple[str, ...], tuple[Epochs, float]] = {}
+        self._workspaces: dict[str, Confined] = {}
 
     # --- reading ---
 
@@ -97,7 +99,8 @@ class SessionStore:
 
     async def read(self, token: Token) -> dict[bytes, bytes]:
         """A session's hash, empty if there is none. Budget: 1 command."""
-        return _fields(await self._client.execute("HGETALL", session_key(token.workspace, token.mac)))
+        redis = self._within(token.workspace)
+        return _fields(await redis.execute("HGETALL", session_key(token.workspace, token.mac)))
 
     async def read_with_epochs(
         self, token: Token, *, strong: bool = False
@@ -115,7 +118,7 @@ class SessionStore:
         known = {name: None if strong else self._epochs.get(name, now) for name in names}
         asked = [name for name, epoch in known.items() if epoch is None]
         on_leader = strong and self._client.store_mode == "upstash"
-        batch = self._client.pipeline()
+        batch = self._within(token.workspace).pipeline()
         fields = batch.run(load_script("session_read"), [key]) if on_leader else batch.execute("HGETALL", key)
         values = [batch.getex(name) if on_leader else batch.get(name) for name in asked]
         await batch.send()
@@ -135,7 +138,7 @@ class SessionStore:
         """
         if self.keeper.away:
             return self._epochs_of_now(workspace, user_id), []
-        batch = self._client.pipeline()
+        batch = self._within(workspace).pipeline()
         of_workspace = batch.get(workspace_epoch_key(workspace))
         names = self._user_epochs(user_id)
         of_user = [batch.get(name) for name in names]
@@ -161,7 +164,7 @@ class SessionStore:
 
     async def fields_of(self, workspace: str, macs: Sequence[str], *names: bytes) -> list[list[bytes | None]]:
         """Some fields of some sessions. Budget: 1 trip, 1 command each."""
-        batch = self._client.pipeline()
+        batch = self._within(workspace).pipeline()
         replies = [batch.hmget(session_key(workspace, mac), *names) for mac in macs]
         await batch.send()
         return [await reply for reply in replies]
@@ -196,7 +199,7 @@ class SessionStore:
         ]  # fmt: skip
         for name, value in fields.items():
             args += (name, value)
-        reply = await self._client.run(load_script("session_issue"), keys, args)
+        reply = await self._within(new.workspace).run(load_script("session_issue"), keys, args)
         status = cast("int", _status(reply)[0])
         if status == 1:
             self._issued(new, fields, old, ending)
@@ -231,7 +234,9 @@ class SessionStore:
 
     async def members(self, workspace: str, user_id: str) -> list[Member]:
         """A user's sessions by end. Budget: 1 command."""
-        return _members(await self._client.zrange_with_scores(index_key(workspace, user_id), 0, -1))
+        return _members(
+            await self._within(workspace).zrange_with_scores(index_key(workspace, user_id), 0, -1)
+        )
 
     async def remove(self, workspace: str, user_id: str | None, macs: Sequence[str]) -> list[Member]:
         """End sessions; what the user has left. Budget: 1 trip, 3 commands; 1 without a user.
@@ -257,18 +262,18 @@ class SessionStore:
     async def _remove(self, workspace: str, user_id: str | None, macs: Sequence[str]) -> list[Member]:
         keys = [session_key(workspace, mac) for mac in macs]
         if user_id is None:
-            await self._client.unlink(*keys)
+            await self._within(workspace).unlink(*keys)
             return []
         index = index_key(workspace, user_id)
         *_, left = await self._together(
-            ("UNLINK", *keys), ("ZREM", index, *macs), ("ZRANGE", index, 0, -1, "WITHSCORES")
+            workspace, ("UNLINK", *keys), ("ZREM", index, *macs), ("ZRANGE", index, 0, -1, "WITHSCORES")
         )
         flat = cast("list[bytes]", left)
         return [Member(mac.decode(), int(float(end))) for mac, end in zip(flat[::2], flat[1::2], strict=True)]
 
     async def forget(self, workspace: str, user_id: str, macs: Sequence[str]) -> None:
         """Take entries out of a user's index whose sessions are no more. Budget: 1 command."""
-        await self._client.zrem(index_key(workspace, user_id), *macs)
+        await self._within(workspace).zrem(index_key(workspace, user_id), *macs)
 
     async def begin_user_epoch(self, user_id: str) -> None:
         """Let all sessions of a user, in all workspaces, be dead. Budget: 2 trips, 2 commands for one pepper."""
@@ -355,12 +360,13 @@ class SessionStore:
         ttl, end = policy.redis_ttl(now, absolute_end, now), policy.end(now, absolute_end)
         if self._economy:
             new, *_ = await self._together(
+                place.workspace,
                 ("HSET", place.key, TOUCHED, now),
                 ("PEXPIRE", place.key, ttl),
                 *(("ZADD", name, "XX", end, place.mac) for name in place.index_keys),
             )
             if new:
-                await self._client.unlink(place.key)
+                await self._within(place.workspace).unlink(place.key)
             return not new
         args = (now, now - policy.touch_after_ms, ttl, end, place.mac, 0)
         try:
@@ -405,7 +411,7 @@ class SessionStore:
         """Run a script on a session, where it has gone on to if its token was renewed meanwhile."""
         for _ in range(_CONTENDED):
             keys = (place.key, *place.index_keys) if indexed else (place.key,)
-            reply = _status(await self._client.run(load_script(name), keys, args))
+            reply = _status(await self._within(place.workspace).run(load_script(name), keys, args))
             if reply[0] == 0:
                 raise SessionGone("the session has ended since it was read; nothing was written")
             if reply[0] != 2:  # noqa: PLR2004 - the scripts' word for "it goes on elsewhere"
@@ -421,19 +427,28 @@ class SessionStore:
             commands += [("HSET", place.key, *pairs, ABSOLUTE_END, absolute_end), ("PEXPIRE", place.key, ttl)]
         if changes.removed:
             commands.append(("HDEL", place.key, *changes.removed))
-        first, *_ = await self._together(*commands)
+        first, *_ = await self._together(place.workspace, *commands)
         if changes.written and cast("int", first) > len(changes.written):
-            await self._client.unlink(place.key)
+            await self._within(place.workspace).unlink(place.key)
             raise SessionGone("the session has ended since it was read; nothing was written")
 
-    async def _together(self, *commands: Command) -> list[Reply]:
+    async def _together(self, workspace: str, *commands: Command) -> list[Reply]:
         """Send commands in one trip; one that was refused is the failure of all."""
-        batch = self._client.pipeline()
+        batch = self._within(workspace).pipeline()
         replies = [batch.execute(*command) for command in commands]
         await batch.send()
         return [await reply for reply in replies]
 
     # --- what both need ---
+
+    def _within(self, workspace: str) -> Confined:
+        redis = self._workspaces.get(workspace)
+        if redis is None:
+            if len(self._workspaces) >= MAX_ENTRIES:
+                self._workspaces.clear()
+            redis = self._client.confined(_keys(workspace), USER_EPOCHS)
+            self._workspaces[workspace] = redis
+        return redis
 
     def now(self) -> int:
         """Milliseconds since the Unix epoch."""

@@ -20,7 +20,7 @@ import redis_core
 from redis_core import sync
 from redis_core.cache import CacheRegion
 from redis_core.config import Settings
-from redis_core.errors import ConfigError, StoreUnavailable, WrongType
+from redis_core.errors import ConfigError, IsolationError, StoreUnavailable, WrongType
 from redis_core.script import Script
 
 if TYPE_CHECKING:
@@ -415,3 +415,14 @@ def test_right_types_pass_and_wrong_ones_do_not(tmp_path: Path) -> None:
     )  # fmt: skip
     errors = re.findall(r"program\.py:(\d+): error: .*\[([a-z-]+)\]$", checked.stdout, re.MULTILINE)
     assert {(int(number), code) for number, code in errors} == wanted, checked.stdout + checked.stderr
+
+
+def test_commands_of_a_workspace_stay_in_it() -> None:
+    with sync.connect(Settings(_env_file=None, mock_redis=True)) as redis:  # type: ignore[call-arg]  # pydantic-settings' own
+        acme = redis.workspace("acme")
+        assert acme.redis.set(acme.keys.key("app", "plan"), "pro")
+        with acme.redis.pipeline() as batch:
+            plan = batch.get(acme.keys.key("app", "plan"))
+        assert plan.result() == b"pro"
+        with pytest.raises(IsolationError):
+            acme.redis.get("ws:{globex}:app:plan")

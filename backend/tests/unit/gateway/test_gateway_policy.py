@@ -7,8 +7,8 @@ import pytest
 from redis_core.client import Client
 from redis_core.errors import ConfigError
 from redis_core.gateway import GatewayToken, create_gateway, tokens_from_settings
-from redis_core.gateway.key_positions import SUBCOMMANDS_WITH_KEY, key_positions
 from redis_core.gateway.policy import reads_only, refusal
+from redis_core.key_positions import SUBCOMMANDS_WITH_KEY, key_positions
 from redis_core.secret import Secret
 from redis_core.transport.base import Reply
 from tests.unit.gateway.asking import READER, TENANT, FakeStore, ask, command, gateway

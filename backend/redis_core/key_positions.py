@@ -10,7 +10,7 @@ from typing import Final
 
 from redis_core.transport.base import Argument
 
-__all__ = ["KEYLESS", "SUBCOMMANDS_WITH_KEY", "key_positions", "upper"]
+__all__ = ["KEYLESS", "ONE_KEY", "ONLY_KEYS", "SUBCOMMANDS_WITH_KEY", "key_positions", "upper"]
 
 # First and last position and step, as COMMAND tells them; a negative last counts from the end.
 _SPANS: Final[dict[str, tuple[int, int, int]]] = {
@@ -42,6 +42,12 @@ _SPANS: Final[dict[str, tuple[int, int, int]]] = {
     }.items()
     for name in names.split()
 }
+
+ONE_KEY: Final = frozenset(name for name, span in _SPANS.items() if span == (1, 1, 1))
+"""Commands whose one key is their first word."""
+
+ONLY_KEYS: Final = frozenset(name for name, span in _SPANS.items() if span == (1, -1, 1))
+"""Commands whose words are all keys."""
 
 # Where the number of keys stands, and whether a destination key stands before it.
 _COUNTED: Final[dict[str, tuple[int, bool]]] = {
