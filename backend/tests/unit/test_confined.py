@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redis_core.client import Client
+from redis_core.commands import Commands
 from redis_core.errors import IsolationError
 from redis_core.key_positions import KEYLESS, ONE_KEY
 from redis_core.keys import WorkspaceKeys, queue_key, workspace_of
@@ -247,3 +249,49 @@ async def test_whatever_a_command_looks_like_it_changes_only_the_workspaces_keys
         assert {workspace_of(key.decode("utf-8", "replace")) for key in keys} <= {"acme", "globex"}
         assert await client.get(THEIRS) == b"pro"
         assert await client.dbsize() == 1 + sum(key.startswith(b"ws:{acme}:") for key in keys)
+
+
+HARMLESS = {"ping", "echo", "time"}
+"""Methods of `Commands` that have to do with no key."""
+ARGUMENTS: dict[str, Any] = {
+    "mset": ({THEIRS: "1"},),
+    "run": (Script("one", "return 1"), [THEIRS]),
+    "execute": ("GET", THEIRS),
+    "scan": (),
+    "dbsize": (),
+    "info": (),
+    "flushdb": (),
+    "echo": ("x",),
+    "ping": (),
+    "time": (),
+    "zadd": (THEIRS, {"m": 1.0}),
+}
+"""What methods take that `_arguments` cannot guess."""
+
+
+def _arguments(method: Callable[..., Any]) -> list[Any]:
+    """Something for each argument that must be given; the first is a key of the other's."""
+    values: dict[str, Any] = {"values": {"f": "1"}, "fields": {"f": "1"}}
+    given: list[Any] = []
+    for name, parameter in list(inspect.signature(method).parameters.items())[1:]:
+        if parameter.default is parameter.empty and parameter.kind is not parameter.KEYWORD_ONLY:
+            several = parameter.kind is parameter.VAR_POSITIONAL
+            given.append(THEIRS if not given else "1" if several else values.get(name, 1))
+    return given
+
+
+@pytest.mark.parametrize(
+    "name", sorted(n for n, _ in inspect.getmembers(Commands, inspect.isfunction) if n[0] != "_")
+)
+async def test_no_typed_command_reaches_anothers_key(memory: Client, name: str) -> None:
+    await memory.set(THEIRS, "pro")
+    method = getattr(memory.workspace("acme").redis, name)
+    arguments = ARGUMENTS[name] if name in ARGUMENTS else _arguments(getattr(Commands, name))
+    before = trips(memory)
+    if name in HARMLESS:
+        await method(*arguments)
+        return
+    with pytest.raises(IsolationError):
+        await method(*arguments)
+    assert trips(memory) == before
+    assert await memory.get(THEIRS) == b"pro"
