@@ -349,7 +349,8 @@ class Sessions(Generic[T]):
 
     def _verdict(self, parts: Token, record: SessionRecord, epochs: Epochs) -> EventKind | None:
         """What is wrong with a session that was found; None if it lives."""
-        if self._peppers.tag(parts.key_id, record.core.user_id) != parts.tag:
+        core = record.core
+        if not core.belongs_to(parts.workspace) or self._peppers.tag(parts.key_id, core.user_id) != parts.tag:
             return "tampered"
         if self._store.now() >= self.policy.end(record.touched, record.absolute_end):
             return "expired"

@@ -4,7 +4,7 @@
 
     byte 0      format, 1
     byte 1      flags: 1 compressed, 2 encrypted, 4 None (a remembered absence)
-    then        msgpack array: [created ms, load ms, fresh for ms, kept for ms, schema version, generations]
+    then        msgpack array: [created ms, load ms, fresh for ms, kept for ms, schema version, generations, workspace]
     then        the payload
 
 What does not open, for whatever reason, is a miss: a cache never fails its caller. An encrypted value opens only under the key
@@ -54,6 +54,8 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     """The region's schema version."""
     generations: tuple[bytes, ...]
     """Of the workspace, the region and its tags, as they were before the load began."""
+    workspace: str = ""
+    """Whose it is: under another's key it is a miss. Empty in what was stored before this was told."""
 
 
 class EnvelopeKeys:
@@ -134,6 +136,7 @@ class EnvelopeKeys:
         return plain
 
 
+_TOLD: Final = 6
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(tuple[Envelope, bytes])
 
@@ -203,4 +206,6 @@ def open_envelope(data: bytes, name: str, *, keys: EnvelopeKeys | None) -> tuple
 
 def _bound_to(name: str, flags: int, envelope: Envelope) -> bytes:
     """What an encrypted payload is authenticated together with: its place, and everything that is told of it in the clear."""
-    return _ENCODER.encode((name, FORMAT, flags, envelope))
+    # Without the workspace, which the name tells: so what was stored before that was part of the envelope still opens.
+    told = msgspec.structs.astuple(envelope)[:_TOLD]
+    return _ENCODER.encode((name, FORMAT, flags, told))

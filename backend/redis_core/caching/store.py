@@ -15,6 +15,7 @@ from redis_core.caching.reader import READ_TIMEOUT, Reader
 from redis_core.caching.region import CacheRegion
 from redis_core.errors import CodecError, DeadlineExceeded, Outcome
 from redis_core.keys import CACHE_BUS, check_part
+from redis_core.log import get_logger
 from redis_core.quotas import Quotas
 from redis_core.resilience.epoch import EPOCH_KEY, generation_of
 from redis_core.script import load_script
@@ -33,6 +34,7 @@ _TAG_GENERATION_TTL: Final = 30 * 86_400
 _GENERATION_BYTES: Final = 9
 """Random bytes of a generation: only whether it is the same one is ever asked, so one that was lost never comes back."""
 
+_LOG: Final = get_logger("redis_core.isolation")
 _FILL: Final = load_script("cache_fill")
 _LEASE: Final = load_script("cache_lease")
 
@@ -180,10 +182,15 @@ class CacheStore:
     def _open(
         self, region: CacheRegion[Any], name: str, data: bytes | None, generations: tuple[bytes | None, ...]
     ) -> Stored | None:
-        """What these bytes hold, if it is of the present generations and version and its time is not over."""
+        """What these bytes hold, if it is this workspace's, of the present generations and version and its time is not over."""
         if data is None:
             return None
         envelope, payload = open_envelope(data, name, keys=self._keys_of(region))
+        if envelope.workspace not in {"", self._keys.workspace}:
+            _LOG.error(
+                "a cached value is another workspace's", workspace=self._keys.workspace, region=region.name
+            )
+            raise CodecError("a cached value is not of the workspace whose key it was found under")
         if (
             envelope.generations != generations
             or envelope.version != region.version
@@ -305,6 +312,7 @@ class CacheStore:
             envelope.kept,
             region.version,
             cast("tuple[bytes, ...]", generations),
+            self._keys.workspace,
         )
         name = self.value_key(region.name, key)
         data = self._seal(region, name, sealed, payload)

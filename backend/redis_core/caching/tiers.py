@@ -261,4 +261,5 @@ class CacheTiers:
             kept=max(1, int((fresh + region.stale_for) * 1000)),
             version=region.version,
             generations=(),
+            workspace=self.workspace,
         )

@@ -26,8 +26,8 @@ EventKind: TypeAlias = Literal[
 
 `created` a login or a new anonymous session; `rotated` it goes on under a new token; `renewed` so in passing; `revoked` it was
 ended, see the reason; `expired` it was presented after its end; `absent` a token of ours whose session is no more; `foreign_id`
-a token that we did not make; `tenant_mismatch` a token of another workspace; `tampered` the stored user is not the token's;
-`lost_write` a change came after the session's end and was dropped.
+a token that we did not make; `tenant_mismatch` a token of another workspace; `tampered` the stored user or
+workspace is not the token's; `lost_write` a change came after the session's end and was dropped.
 """
 
 _LEVELS: Final[dict[str, int]] = {

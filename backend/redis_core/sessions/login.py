@@ -68,7 +68,8 @@ class Logins:
             others = [member for member in members if old is None or member.mac != old.mac]
             ending = await self._in_the_way(workspace, user_id, others, epochs) if limit else []
             text, token = mint_token(self._peppers, workspace, user_id)
-            begun = {**fields, CORE: encode_value(msgspec.structs.replace(core, epochs=epochs))}
+            core = msgspec.structs.replace(core, epochs=epochs, workspace=workspace)
+            begun = {**fields, CORE: encode_value(core)}
             record = SessionRecord(begun)
             status = await self._store.issue(
                 Place(workspace, user_id, token.mac),
@@ -105,6 +106,7 @@ class Logins:
         """
         policy, now = self._store.policy, self._store.now()
         text, token = mint_token(self._peppers, old.workspace, old.user_id)
+        core = msgspec.structs.replace(core, workspace=old.workspace)
         fields = {**changed, CORE: encode_value(core), TOUCHED: b"%d" % now}
         status = await self._store.issue(
             Place(old.workspace, old.user_id, token.mac),
@@ -133,7 +135,8 @@ class Logins:
                 continue
             record = SessionRecord(fields)
             over = now >= self._store.policy.end(record.touched, record.absolute_end)
-            if not over and not record.core.epochs.outlived_by(epochs):
+            core = record.core
+            if core.belongs_to(workspace) and not over and not core.epochs.outlived_by(epochs):
                 found.append((member, record))
         dead = {member.mac for member in members} - {member.mac for member, _ in found}
         if dead:

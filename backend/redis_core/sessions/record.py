@@ -77,6 +77,12 @@ class SessionCore(msgspec.Struct, frozen=True, array_like=True, gc=False):
     user_id: str | None
     epochs: Epochs
     """Those of the login: when one of them has passed, the session is dead."""
+    workspace: str = ""
+    """Whose it is: under another's key it is no session. Empty in what was stored before this was told."""
+
+    def belongs_to(self, workspace: str) -> bool:
+        """Whether it may be read as a session of this workspace."""
+        return self.workspace in {"", workspace}
 
 
 class SessionRecord:

@@ -7,24 +7,39 @@ identifier nobody has would get.
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
 import pytest
 
-from redis_core.cache import Cache
+from redis_core.cache import Cache, CacheRegion
+from redis_core.caching.engine import CacheEngine
+from redis_core.caching.envelope import EnvelopeKeys
 from redis_core.client import Client
-from redis_core.commands import Commands
+from redis_core.commands import Commands, scan_iter
 from redis_core.confined import Confined
 from redis_core.keys import WorkspaceKeys
 from redis_core.locks import Lock
 from redis_core.pubsub import Presence, SharedState, SharedText, Topic
 from redis_core.queue import JobHandle, Queue
+from redis_core.secret import Secret
 from redis_core.semantic_cache import Answer, SemanticCache
-from redis_core.session import Session, Sessions
+from redis_core.session import Session, SessionEvent, Sessions
 from redis_core.workspace import Workspace
-from tests.two_tenants import MINE, REGION, THEIRS, Names, Tenants, belongings, ended, position_of, succeeds
+from tests.two_tenants import (
+    MINE,
+    PEPPERS,
+    REGION,
+    THEIRS,
+    Names,
+    Tenants,
+    belongings,
+    ended,
+    position_of,
+    succeeds,
+)
 
 Call = Callable[[Tenants, Names], Awaitable[object]]
 
@@ -336,3 +351,40 @@ async def test_no_call_touches_what_is_anothers_or_tells_that_it_is_there(tenant
         assert await belongings(tenants.client, THEIRS) == before, _id(row)
     for answer in told:
         assert "globex's" not in answer
+
+
+@pytest.mark.parametrize("encrypt", [False, True], ids=["plain", "encrypted"])
+async def test_a_cached_value_of_another_workspace_is_a_miss_wherever_it_lies(
+    client: Client, encrypt: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    region = CacheRegion("moved", str, ttl=600, encrypt=encrypt, memory_ttl=0)
+    engine = CacheEngine(client, keys=EnvelopeKeys({1: Secret("11" * 32)}))
+    mine, theirs = (Cache(client, WorkspaceKeys(name), engine=engine) for name in (MINE, THEIRS))
+    await theirs.set(region, "k", "globex's")
+    theirs_now = [name.decode() async for name in scan_iter(client, f"{WorkspaceKeys(THEIRS).prefix}*")]
+    assert len(theirs_now) == 3  # the value, and the generations that it must be of
+    for name in theirs_now:
+        value = await client.get(name)
+        assert value is not None
+        # As a fault of the store or of a program might.
+        await client.set(name.replace(THEIRS, MINE), value, ex=600)
+    assert await theirs.get(region, "k") == "globex's"
+    with caplog.at_level(logging.ERROR, "redis_core.isolation"):
+        assert await mine.get(region, "k") is None
+    assert region.figures.corrupt == 1
+    assert encrypt or "another workspace" in caplog.text
+    assert await mine.get_or_load(region, "k", _loaded) == "acme's value"
+    await engine.aclose()
+
+
+async def test_a_session_of_another_workspace_is_none_wherever_it_lies(client: Client) -> None:
+    events: list[SessionEvent] = []
+    sessions = Sessions(client, PEPPERS, on_event=events.append)
+    ours, token = await sessions.create("u1", MINE, {"of": "acme"})
+    others, _ = await sessions.create("u1", THEIRS, {"of": "globex"})
+    await client.unlink(ours.place.key)
+    await client.hset(ours.place.key, await client.hgetall(others.place.key))  # type: ignore[arg-type]  # bytes do
+    assert await sessions.get(token, workspace=MINE) is None
+    assert events[-1].kind == "tampered"
+    assert await sessions.list("u1", MINE) == ()
+    assert (await sessions.list("u1", THEIRS))[0].handle == others.handle
