@@ -56,7 +56,13 @@ EXIT = (
     "    ) -> None: ...\n"
 )
 TOPICS = ("Topic", "SharedState", "SharedText", "Presence")
-LEFT_OUT = {"hold_to", "service", "confined", "shard_of", "raw_result"}  # what services and handles are made of
+LEFT_OUT = {
+    "hold_to",
+    "service",
+    "confined",
+    "shard_of",
+    "raw_result",
+}  # what services and handles are made of
 RENAMED = {"__aiter__": "__iter__", "__anext__": "__next__", "__aenter__": "__enter__", "aclose": "close"}
 
 

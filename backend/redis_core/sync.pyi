@@ -23,7 +23,7 @@ from redis_core.script import Script
 from redis_core.transport.base import Argument, Command, Message, Reply, Transport, TransportStats
 
 __all__ = [
-    "Cache", "Client", "JobHandle", "Lock", "Pipeline", "Presence", "Queue", "SharedState", "SharedText", "Subscription", "TextWriter", "Topic", "Transaction", "Usage", "Workspace",
+    "Cache", "Client", "Confined", "JobHandle", "Lock", "Pipeline", "Presence", "Queue", "SharedState", "SharedText", "Subscription", "TextWriter", "Topic", "Transaction", "Usage", "Workspace",
     "connect",
 ]
 
