@@ -83,7 +83,8 @@ _urls = st.one_of(
 
 @fuzz("store URLs", url=_urls)
 def test_a_url_of_any_text_is_an_address_or_a_config_error_that_does_not_show_its_password(url: str) -> None:
-    intact = ":geheim@" in url
+    # Not where a mutation has made a host of it.
+    intact = ":geheim@" in url and url.count("geheim") == 1
     try:
         shown = str(parse_address("REDIS_URL", url))
     except ConfigError as error:
