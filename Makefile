@@ -23,7 +23,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 # Servers that the tests look for on the PATH may be those of the environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup test-setup frontend run test pytest chaos fuzz lint fmt lock bench clean
+.PHONY: help setup test-setup frontend run test pytest chaos fuzz lint fmt lock audit sbom bench clean
 
 help: ## list the targets
 	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -78,6 +78,13 @@ lock: setup ## resolve the versions in requirements/dev.txt anew
 
 fuzz: setup ## try FUZZ_EXAMPLES new inputs on each fuzzing target; prints what came of them
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -q --timeout 0 $(PYTEST_ARGS) backend/tests/fuzz
+
+audit: setup ## look up what is known against the locked dependencies; 2 if a registry has no list of it
+	test -x .run/audit/bin/pip-audit || { $(BIN)/python -m venv .run/audit && .run/audit/bin/python -m pip install -qq pip-audit; }
+	.run/audit/bin/python scripts/audit.py
+
+sbom: setup ## write dist/sbom.cdx.json: what this is made of, as CycloneDX
+	$(BIN)/python scripts/sbom.py dist/sbom.cdx.json
 
 bench: setup ## run every benchmark, peers beside us
 	for file in backend/benchmarks/[a-z]*.py; do \
