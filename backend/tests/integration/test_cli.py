@@ -87,7 +87,7 @@ class TestWrongSettings:
         assert (done.returncode, "GATEWAY_PORT is '70000'" in done.stderr) == (3, True)
 
     def test_production_without_a_gateway_token(self, cli: Cli) -> None:
-        done = cli("gateway", "--port", "0", RAPTORFLOW_ENV="production")
+        done = cli("gateway", "--port", "0", RAPTORFLOW_ENV="production", MOCK_REDIS_IN_PRODUCTION="true")
         assert (done.returncode, "GATEWAY_TOKEN is not set" in done.stderr) == (3, True)
 
 

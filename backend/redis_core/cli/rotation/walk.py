@@ -120,20 +120,20 @@ class Walk:
             await self._clock.sleep(_LOOK)
         return True
 
-    async def put(self, place: Place, secret: Secret) -> None:
+    async def put(self, place: Place, new: Secret) -> None:
         """Put a secret into its place: a file is written, for Secret Manager the operator is told how and waited for."""
         step = f"put it into {place.name}"
         if place.is_file:
-            await place.put(secret)
+            await place.put(new)
             self.done(step, "written, with its owner and rights")
             return
         if not self._show or self._as_json:
             self.stop(step, f"say --show, without --json: the value is printed, for `{place.how()}`")
         console.print(f"Give this to the standard input of: {place.how()}", markup=False, soft_wrap=True)
-        self.show_made(secret)
+        self.show_made(new)
 
         async def there() -> bool:
-            return await place.read() == secret
+            return await place.read() == new
 
         if not await self.until(there):
             self.stop(step, f"it is not there after {self._wait:g} s; start again when it is")
