@@ -21,6 +21,7 @@ import msgspec
 from redis_core.clock import SYSTEM_CLOCK, Clock
 from redis_core.errors import InvalidKey
 from redis_core.keys import check_part, check_workspace_id
+from redis_core.realtime.fleet import FLEET
 from redis_core.secret import is_same
 from redis_core.sessions.pepper import PepperRing, ring_from_settings
 
@@ -36,6 +37,7 @@ __all__ = [
     "check_pattern",
     "is_topic",
     "issue",
+    "issue_fleet",
     "keys_from_settings",
     "read",
 ]
@@ -103,6 +105,42 @@ def issue(
         ConfigError: `REALTIME_KEYS` is malformed, or not set in production.
     """
     check_workspace_id(workspace)
+    return _issue(workspace, user, read, write, seconds, keys, clock)
+
+
+def issue_fleet(
+    user: str,
+    *,
+    topic: str,
+    seconds: float,
+    keys: PepperRing | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+) -> str:
+    """A token that opens a topic of the process itself for reading, and no tenant's. Budget: nothing.
+
+    Args:
+        user: whom it is for; must have been found to be an operator of the service.
+        topic: the only one it opens.
+        seconds: until it ends, at most `MAX_SECONDS`.
+        keys: the first signs; those of the environment's settings unless given.
+        clock: where its end is counted from.
+
+    Raises:
+        InvalidKey: user or topic is not one.
+        ConfigError: `REALTIME_KEYS` is malformed, or not set in production.
+    """
+    return _issue(FLEET, user, [topic], (), seconds, keys, clock)
+
+
+def _issue(
+    workspace: str,
+    user: str,
+    read: Sequence[str],
+    write: Sequence[str],
+    seconds: float,
+    keys: PepperRing | None,
+    clock: Clock,
+) -> str:
     check_part(user)
     if not 0 < seconds <= MAX_SECONDS:
         raise ValueError(

@@ -18,6 +18,7 @@ from redis_core.clock import SYSTEM_CLOCK, Clock
 from redis_core.errors import StoreError
 from redis_core.log import get_logger
 from redis_core.realtime.feed import Feed, Feeds, Kind, Update
+from redis_core.realtime.fleet import FLEET, FleetFeed
 from redis_core.realtime_token import Claims, is_topic
 
 if TYPE_CHECKING:
@@ -257,8 +258,10 @@ class Hub:
             allowance = self._allowances[workspace] = Allowance(self.limits, self.clock)
         return allowance
 
-    def feed(self, workspace: str, topic: str, kind: Kind) -> Feed:
-        """The feed of a topic."""
+    def feed(self, workspace: str, topic: str, kind: Kind) -> Feed | FleetFeed:
+        """The feed of a topic; the fleet has one, whatever it is called."""
+        if workspace == FLEET:
+            return self.client.service(FleetFeed)
         return self._feeds.feed(workspace, topic, kind)
 
     def frame(self, topic: str, update: Update) -> Frame:

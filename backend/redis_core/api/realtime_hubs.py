@@ -9,7 +9,7 @@ from redis_core.api.realtime_signals import before_exit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from redis_core.api.realtime_hub import Hub
+    from redis_core.api.realtime_hub import Hub, HubFigures
     from redis_core.client import Client
 
 __all__ = ["Hubs"]
@@ -32,6 +32,11 @@ class Hubs:
         self._hubs.append(hub)
         if self._stop_hearing is None:
             self._stop_hearing = before_exit(self.drain)
+
+    @property
+    def figures(self) -> list[HubFigures]:
+        """What each does just now."""
+        return [hub.figures for hub in self._hubs]
 
     def drain(self) -> None:
         """End all streams of this client's hubs."""

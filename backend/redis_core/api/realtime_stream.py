@@ -33,6 +33,7 @@ from redis_core.api.realtime_wire import Rest, SocketWire, Wire
 from redis_core.errors import InvalidKey, StoreError
 from redis_core.log import get_logger
 from redis_core.realtime.feed import Kind, Position, Restart, Seat, Start, Update
+from redis_core.realtime.fleet import FleetSeat
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Send
@@ -66,7 +67,7 @@ class Subscription:
         self.epoch = want.epoch
         self.offset = want.offset
         """Of the last update that was written."""
-        self.seat: Seat | None = None
+        self.seat: Seat | FleetSeat | None = None
 
     def __call__(self, update: Update | Restart) -> None:
         """Take an update. Never waits."""

@@ -8,6 +8,7 @@ from redis_core.api.access import AdminAccess
 from redis_core.api.admin import create_admin_router
 from redis_core.api.admin_actions import create_action_router
 from redis_core.api.admin_queues import create_queue_router
+from redis_core.api.admin_realtime import create_realtime_router
 from redis_core.api.admin_token import AdminTokens
 from redis_core.api.admin_usage import create_usage_router
 from redis_core.api.context import ClientSource, ProbeSource
@@ -51,6 +52,7 @@ def create_router(
     router.include_router(create_action_router(probe_source, access), prefix=prefix)
     router.include_router(create_usage_router(probe_source, access), prefix=prefix)
     router.include_router(create_queue_router(probe_source, access), prefix=prefix)
+    router.include_router(create_realtime_router(probe_source, access), prefix=prefix)
     router.include_router(create_prometheus_router(probe_source, access))
     router.include_router(create_mock_router(probe_source, access), prefix=prefix)
     router.include_router(create_drill_router(probe_source, access), prefix=prefix)

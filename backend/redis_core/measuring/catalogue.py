@@ -55,6 +55,7 @@ _METRICS: Final = (
     Metric("stream_lags_total", "counter", "streams", "Times a connection fell behind and was brought up to date from history"),
     Metric("topic_updates_total", "counter", "updates", "Updates published to topics, by kind", "kind"),
     Metric("quota_refusals_total", "counter", "refusals", "Times a workspace's quota was used up, by which: commands, publishes or cache_bytes", "quota"),
+    Metric("topics", "gauge", "topics", "Realtime topics that somebody listens to"),
     Metric("stream_messages_total", "counter", "messages", "Messages sent to realtime connections"),
 )  # fmt: skip
 

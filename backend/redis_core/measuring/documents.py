@@ -24,12 +24,14 @@ __all__ = [
     "HitRates",
     "JobFigures",
     "JobPage",
+    "LiveToken",
     "MetricInfo",
     "MetricList",
     "Offender",
     "OperationLatency",
     "QueueFigures",
     "QueueList",
+    "RealtimeFigures",
     "RedisMetrics",
     "Series",
     "SeriesLine",
@@ -37,6 +39,7 @@ __all__ = [
     "SessionFigures",
     "SessionPage",
     "SlowOperation",
+    "TopicFigures",
     "Traffic",
     "WhoAmI",
     "WorkspaceFigures",
@@ -374,6 +377,43 @@ class SessionPage(Struct, frozen=True):
     """A user's sessions, the one used last first."""
 
     sessions: list[SessionFigures]
+
+
+class TopicFigures(Struct, frozen=True):
+    """A topic that somebody listens to in this process."""
+
+    workspace: str
+    topic: str
+    kind: Literal["events", "state", "append", "presence"]
+    listeners: int
+
+
+class RealtimeFigures(Struct, frozen=True):
+    """What the realtime streams of the process that answers do."""
+
+    live: bool
+    """Whether the link to the store is up."""
+    streams: int
+    parked: int
+    """Streams whose last write is under way."""
+    opened_total: int
+    lagged_total: int
+    """How often a stream fell behind and was resumed from history."""
+    slow_total: int
+    """Streams ended because a write took too long."""
+    topics_total: int
+    """Topics that somebody listens to."""
+    topics: list[TopicFigures]
+    """Those with most listeners, at most 20."""
+
+
+class LiveToken(Struct, frozen=True):
+    """With it the dashboard's page listens to what changes."""
+
+    token: str
+    topic: str
+    expires: int
+    """Unix seconds."""
 
 
 class WhoAmI(Struct, frozen=True):

@@ -72,6 +72,11 @@ class Feed:
         self.holders: set[str] = set()
         """Of presence: the processes that show its members."""
 
+    @property
+    def listeners(self) -> int:
+        """Subscribers just now."""
+        return len(self._seats)
+
     async def join(self, sink: Sink, after: Position | None) -> tuple[Start, Seat]:
         """Subscribe: what came after a position, or the whole, and then each update as it comes, none lost or doubled.
 
@@ -207,6 +212,7 @@ class Feeds:
         self._ready = asyncio.Event()
         self._polls = False
         self._wake = asyncio.Event()
+        client.meter.watch(self, Feeds.totals)
 
     def feed(self, workspace: str, topic: str, kind: Kind) -> Feed:
         """The feed of a topic.
@@ -218,6 +224,15 @@ class Feeds:
         if key not in self._feeds:
             self._feeds[key] = Feed(self, workspace, topic, kind)
         return self._feeds[key]
+
+    def listened(self) -> list[tuple[str, str, Kind, int]]:
+        """Workspace, topic, kind and subscribers of what is listened to here, the most listened to first."""
+        found = [(*key, feed.listeners) for key, feed in self._feeds.items() if feed.listeners]
+        return sorted(found, key=lambda one: -one[3])
+
+    def totals(self) -> dict[str, float]:
+        """For the metrics."""
+        return {"topics": len(self._feeds)}
 
     def on_link(self, listener: Callable[[bool], None]) -> Callable[[], None]:
         """Be told when the link to the store goes down and comes up; call the result to end that."""

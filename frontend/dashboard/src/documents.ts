@@ -279,6 +279,30 @@ export interface SessionPage {
   sessions: SessionFigures[];
 }
 
+export interface TopicFigures {
+  workspace: string;
+  topic: string;
+  kind: "events" | "state" | "append" | "presence";
+  listeners: number;
+}
+
+export interface RealtimeFigures {
+  live: boolean;
+  streams: number;
+  parked: number;
+  opened_total: number;
+  lagged_total: number;
+  slow_total: number;
+  topics_total: number;
+  topics: TopicFigures[];
+}
+
+export interface LiveToken {
+  token: string;
+  topic: string;
+  expires: number;
+}
+
 export interface WhoAmI {
   who: string;
   role: Role;
