@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from redis_core.queue import task
 from redis_core.session import Sessions
 from redis_core.worker import Worker
 from tests.browser.chromium import Chromium, Running, running_chromium
-from tests.frontend import ROOT, node_packages
+from tests.frontend import CLIENT, ROOT, node_packages
 from tests.metrics_world import MovedClock
 from tests.stores import clean_client
 
@@ -150,9 +150,9 @@ async def fill(socket: str) -> None:
 
 
 @contextmanager
-def running_dashboard(socket: str, state: Path) -> Iterator[Dashboard]:
+def running_dashboard(socket: str, state: Path) -> Generator[Dashboard]:
     """The service with its demo and visitors, and a tab of an admin."""
-    node_packages("build", DASHBOARD)
+    node_packages("build", CLIENT, DASHBOARD)
     asyncio.run(fill(socket))
     entries = ",".join(f"{role}-1:{role}:{hash_of(token)}" for role, token in TOKENS.items())
     environment = {

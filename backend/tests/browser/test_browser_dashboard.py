@@ -25,6 +25,15 @@ _MARK = """() => { const one = document.activeElement; if (one === document.body
     one.dataset.seen = "yes"; const style = getComputedStyle(one);
     return style.outlineStyle !== "none" || one.matches(".skip") ? "seen" : `no outline: ${one.outerHTML.slice(0, 100)}`; }"""
 
+_STREAMS = """(wanted) => fetch("/api/v1/admin/realtime", {
+    headers: { authorization: `Bearer ${sessionStorage["raptorflow-admin-token"]}` },
+}).then((answer) => answer.json()).then((figures) => figures.streams === wanted)"""
+_SWITCH = """(on) => fetch(`/api/v1/admin/mock?on=${on}`, {
+    method: "PUT", headers: { authorization: `Bearer ${sessionStorage["raptorflow-admin-token"]}` },
+}).then(() => null)"""
+_HIDE = """(hidden) => { Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange")); }"""
+
 
 @pytest.fixture(scope="module")
 def dashboard(valkey_socket: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
@@ -100,6 +109,35 @@ def test_a_charts_values_are_read_by_arrow_keys(dashboard: Dashboard) -> None:
     dashboard.wait(
         "() => /: operations /.test(document.querySelector('figure.chart [aria-live]').textContent)"
     )
+
+
+def test_it_is_live_through_a_stream_of_its_own_and_has_none_while_it_is_hidden_or_paused(
+    dashboard: Dashboard,
+) -> None:
+    dashboard.go("realtime")
+    dashboard.wait_for("live", ".tools")
+    dashboard.wait(_STREAMS, 1)
+    dashboard.see(_HIDE, True)
+    dashboard.wait_for("paused while hidden", ".tools")
+    dashboard.wait(_STREAMS, 0)
+    dashboard.see(_HIDE, False)
+    dashboard.wait_for("live", ".tools")
+    dashboard.wait(_STREAMS, 1)
+    dashboard.click("Pause")
+    dashboard.wait(_STREAMS, 0)
+    dashboard.click("Go on")
+    dashboard.wait_for("live", ".tools")
+
+
+def test_an_outage_is_shown_because_the_service_tells(dashboard: Dashboard) -> None:
+    dashboard.go("overview")
+    dashboard.wait_for("live", ".tools")
+    dashboard.wait_for("All is well")
+    # By somebody else; this page's own clock asks once a minute.
+    dashboard.see(_SWITCH, True)
+    dashboard.wait_for("An operator lets memory serve")
+    dashboard.see(_SWITCH, False)
+    dashboard.wait_for("All is well")
 
 
 def test_the_range_and_the_page_are_in_the_address(dashboard: Dashboard) -> None:

@@ -33,7 +33,7 @@ export function setToken(value: string): void {
 }
 
 /** The service's root: the page is at `<root>/admin/performance/`. */
-const ROOT = new URL("../..", document.baseURI.replace(/[?#].*$/, "").replace(/\/?$/, "/"));
+export const ROOT = new URL("../..", document.baseURI.replace(/[?#].*$/, "").replace(/\/?$/, "/"));
 
 export type Words = Record<string, string | number | undefined>;
 

@@ -6,7 +6,7 @@ import { useEffect, useMemo } from "preact/hooks";
 
 import { refused, setToken, token } from "./api";
 import { Dialogs } from "./dialog";
-import { changed, hidden, paused } from "./live";
+import { changed } from "./live";
 import { Audit } from "./pages/audit";
 import { Cache } from "./pages/cache";
 import { Limits } from "./pages/limits";
@@ -16,9 +16,12 @@ import { Realtime } from "./pages/realtime";
 import { Sessions } from "./pages/sessions";
 import { Slow } from "./pages/slow";
 import { Workspaces } from "./pages/workspaces";
+import { Tag } from "./parts";
+import { hidden, paused, streaming } from "./stream";
 import { link, page, range, RANGES, setRange } from "./router";
 
-const PAGES: readonly { path: string; name: string; show: ComponentType }[] = [
+/** Where the time range changes nothing it is not offered. */
+const PAGES: readonly { path: string; name: string; show: ComponentType; always?: true }[] = [
   { path: "overview", name: "Overview", show: Overview },
   { path: "cache", name: "Cache", show: Cache },
   { path: "queues", name: "Queues", show: Queues },
@@ -27,7 +30,7 @@ const PAGES: readonly { path: string; name: string; show: ComponentType }[] = [
   { path: "realtime", name: "Realtime", show: Realtime },
   { path: "workspaces", name: "Workspaces", show: Workspaces },
   { path: "slow", name: "Slow operations", show: Slow },
-  { path: "audit", name: "Audit", show: Audit },
+  { path: "audit", name: "Audit", show: Audit, always: true },
 ];
 
 export function App() {
@@ -68,17 +71,19 @@ export function App() {
           <div class="top">
             <h1>{shown?.name ?? "Not found"}</h1>
             <div class="tools">
-              <div class="range" role="group" aria-label="Time range">
-                {RANGES.map((one) => (
-                  <button type="button" aria-pressed={one === range.value} onClick={() => setRange(one.seconds)}>
-                    {one.name}
-                  </button>
-                ))}
-              </div>
+              {!shown?.always && (
+                <div class="range" role="group" aria-label="Time range">
+                  {RANGES.map((one) => (
+                    <button type="button" aria-pressed={one === range.value} onClick={() => setRange(one.seconds)}>
+                      {one.name}
+                    </button>
+                  ))}
+                </div>
+              )}
               <button type="button" aria-pressed={paused.value} onClick={() => (paused.value = !paused.value)}>
                 {paused.value ? "Go on" : "Pause"}
               </button>
-              {hidden.value && <span class="tag">paused while hidden</span>}
+              {hidden.value ? <Tag>paused while hidden</Tag> : streaming.value && <Tag kind="good">live</Tag>}
             </div>
           </div>
           <Page key={page.value} />

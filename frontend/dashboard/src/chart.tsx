@@ -10,6 +10,7 @@ import { useEffect, useMemo, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 
+import { alone } from "./figures";
 import { clock, NOTHING } from "./format";
 import { scheme } from "./theme";
 
@@ -25,6 +26,8 @@ export interface ChartProps {
   times: readonly number[];
   lines: readonly Line[];
   format: (value: number | null | undefined) => string;
+  /** Values are counted: the axis has no half ones. */
+  whole?: boolean;
   /** What to say while there are no figures. */
   empty?: string;
 }
@@ -153,6 +156,12 @@ const TIMES: uPlot.Axis.Values = [
   [1, "{HH}:{mm}:{ss}", "\n{MMM} {D}", null, "\n{MMM} {D}", null, null, null, 1],
 ] as uPlot.Axis.Values;
 
+/** Steps of an axis of counted things. */
+const WHOLE = Array.from({ length: 12 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat();
+
+/** With fewer times each value is a point. */
+const FEW = 30;
+
 function options(props: ChartProps, width: number): uPlot.Options {
   const style = getComputedStyle(document.documentElement);
   const text = style.getPropertyValue("--quiet").trim();
@@ -166,7 +175,15 @@ function options(props: ChartProps, width: number): uPlot.Options {
     scales: { y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
     axes: [
       { stroke: text, grid, ticks: grid, font, values: TIMES },
-      { stroke: text, grid, ticks: grid, font, size: 64, values: (_plot, marks) => marks.map((mark) => props.format(mark)) },
+      {
+        stroke: text,
+        grid,
+        ticks: grid,
+        font,
+        size: 64,
+        ...(props.whole && { incrs: WHOLE }),
+        values: (_plot, marks) => marks.map((mark) => props.format(mark)),
+      },
     ],
     series: [
       {},
@@ -175,7 +192,11 @@ function options(props: ChartProps, width: number): uPlot.Options {
         stroke: ink(place),
         width: 1.75,
         spanGaps: false,
-        points: { show: props.times.length < 30 },
+        points: {
+          show: (chart: uPlot) => chart.data[0].length < FEW,
+          // A value between two gaps has no line that would show it.
+          filter: (chart: uPlot, place: number, show: boolean) => (show ? null : alone(chart.data[place] ?? [])),
+        },
       })),
     ],
   };

@@ -5,7 +5,7 @@ vi.stubGlobal("document", { hidden: false, baseURI: "http://service/admin/perfor
 vi.stubGlobal("sessionStorage", { getItem: () => null });
 vi.stubGlobal("location", { hash: "" });
 vi.stubGlobal("addEventListener", () => {});
-const { happened, whole, word } = await import("./figures");
+const { alone, happened, whole, word } = await import("./figures");
 
 describe("series", () => {
   const series = { metric: "operations_total", unit: "1/s", times: [0, 60, 120], lines: [{ label: "", values: [5, 6, 1] }] };
@@ -37,4 +37,10 @@ describe("series", () => {
     ];
     expect(happened(lines).map((line) => line.name)).toEqual(["b"]);
   });
+});
+
+it("tells the values that no line would show", () => {
+  expect(alone([1, null, 2, 3, undefined, 4])).toEqual([0, 5]);
+  expect(alone([7])).toEqual([0]);
+  expect(alone([null, 1, 2])).toEqual([]);
 });

@@ -100,3 +100,10 @@ function scaled(line: SeriesLine, scale: number): (number | null)[] {
 export function counter(report: RedisMetrics | null, name: string): number | null {
   return report?.counters[name] ?? (report === null ? null : 0);
 }
+
+/** Where a value stands between two gaps. */
+export function alone(values: ArrayLike<number | null | undefined>): number[] {
+  return Array.from(values, (_, place) => place).filter(
+    (place) => values[place] != null && values[place - 1] == null && values[place + 1] == null,
+  );
+}

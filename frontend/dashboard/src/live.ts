@@ -1,16 +1,16 @@
-/** Figures that stay current while somebody looks: asked again every few seconds, never while the page is hidden. */
+/** Figures that stay current while somebody looks: asked again when the service says so, else by the clock; never while hidden. */
 
 import { effect, signal, type Signal } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
 
 import { type Problem, token } from "./api";
+import { hidden, paused, streaming, told } from "./stream";
 
-/** Seconds between two questions: processes write their figures every ten. */
+/** Seconds between two questions where nobody tells: processes write their figures every ten. */
 export const PERIOD = 10;
 
-export const paused = signal(false);
-export const hidden = signal(document.hidden);
-document.addEventListener("visibilitychange", () => (hidden.value = document.hidden));
+/** And where somebody does: a word may be lost. */
+const ANYWAY = 60;
 
 /** Counts up when something was changed here, so that what shows it asks anew. */
 const changes = signal(0);
@@ -47,13 +47,15 @@ export function useLive<T>(load: (abort: AbortSignal) => Promise<T>, by: readonl
       }
       asking = false;
       // A failing service is asked less often, and not by all pages at the same moment.
-      const wait = (live.error.value === null ? period : period * 2) * (0.9 + 0.2 * Math.random());
+      const due = streaming.peek() ? ANYWAY : period;
+      const wait = (live.error.value === null ? due : period * 2) * (0.9 + 0.2 * Math.random());
       if (!abort.signal.aborted && !hidden.peek() && !paused.peek()) timer = window.setTimeout(() => void next(), wait * 1000);
     }
 
     const stop = effect(() => {
-      // Asked again when the page is seen again, the pause ends, somebody logs in, or something was changed.
-      void [token.value, changes.value];
+      // Asked again when the service tells, or no longer does, the page is seen again, the pause ends, somebody logs in, or something
+      // was changed.
+      void [token.value, changes.value, told.value, streaming.value];
       clearTimeout(timer);
       if (!hidden.value && (!paused.value || live.at.peek() === 0)) void next();
     });

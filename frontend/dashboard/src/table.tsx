@@ -64,7 +64,7 @@ export function Table<Row>(props: {
           {rows.map((row) => (
             <tr key={props.id(row)}>
               {props.columns.map((column) => (
-                <td class={column.number ? "number" : ""}>{column.cell(row)}</td>
+                <td class={column.number ? "number" : column.head ? "" : "act"}>{column.cell(row)}</td>
               ))}
             </tr>
           ))}

@@ -87,6 +87,7 @@ export function Overview() {
           times={times(found.queue_depth)}
           lines={lines(found.queue_depth)}
           format={count}
+          whole
           empty="No queue has jobs."
         />
       </div>

@@ -45,7 +45,7 @@ export function Queues() {
         />
       </Section>
       <div class="two">
-        <Chart title="Depth" times={times(found.queue_depth)} lines={lines(found.queue_depth)} format={count} />
+        <Chart title="Depth" times={times(found.queue_depth)} lines={lines(found.queue_depth)} format={count} whole />
         <Chart title="Runs" times={times(found.jobs_total)} lines={lines(found.jobs_total)} format={(value) => `${rate(value)}/s`} />
         <Chart
           title="Wait"

@@ -23,7 +23,7 @@ export function Slow() {
           rows={now?.slow_operations ?? []}
           id={(row) => `${row.time} ${row.operation} ${row.workspace} ${row.duration_ms}`}
           columns={[
-            { head: "When", cell: (row) => ago(Date.parse(row.time) / 1000), by: (row) => row.time },
+            { head: "When", cell: (row) => <time dateTime={row.time}>{ago(Date.parse(row.time) / 1000)}</time>, by: (row) => row.time },
             { head: "Took", cell: (row) => milliseconds(row.duration_ms), by: (row) => row.duration_ms, number: true },
             { head: "Operation", cell: (row) => <code>{row.operation}</code>, by: (row) => row.operation },
             { head: "Service", cell: (row) => row.service, by: (row) => row.service },
@@ -45,19 +45,21 @@ export function Slow() {
           format={(value) => `${rate(value)}/s`}
           empty="No errors in this range."
         />
-        <Section title="Errors by kind">
-          <Table<ErrorFigures>
-            quiet
-            caption="Errors of this range, by kind"
-            empty="No errors in this range."
-            rows={now?.errors ?? []}
-            id={(row) => row.kind}
-            columns={[
-              { head: "Kind", cell: (row) => <code>{row.kind}</code>, by: (row) => row.kind },
-              { head: "Count", cell: (row) => count(row.count), by: (row) => row.count, number: true },
-            ]}
-          />
-        </Section>
+        {now !== null && now.errors.length > 0 && (
+          <Section title="Errors by kind">
+            <Table<ErrorFigures>
+              quiet
+              caption="Errors of this range, by kind"
+              empty="No errors in this range."
+              rows={now.errors}
+              id={(row) => row.kind}
+              columns={[
+                { head: "Kind", cell: (row) => <code>{row.kind}</code>, by: (row) => row.kind },
+                { head: "Count", cell: (row) => count(row.count), by: (row) => row.count, number: true },
+              ]}
+            />
+          </Section>
+        )}
       </div>
     </>
   );

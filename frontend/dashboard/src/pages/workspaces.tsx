@@ -19,7 +19,11 @@ export function Workspaces() {
       <State of={report} />
       {now && (
         <div class="cards">
-          <Card name="Commands today" value={count(now.cost.billed_commands_today)} more="those inside scripts included; up to 5 minutes late" />
+          <Card
+            name="Commands today"
+            value={count(now.cost.billed_commands_today)}
+            more="those inside scripts included; up to 5 minutes late"
+          />
           {billed ? (
             <>
               <Card name="Today's bill" value={dollars(now.cost.cost_today)} more={`forecast ${dollars(now.cost.forecast_today)}`} />
@@ -57,7 +61,7 @@ export function Workspaces() {
             id={(row) => row.day}
             columns={[
               { head: "Day", cell: (row) => row.day, by: (row) => row.day },
-              { head: "", cell: (row) => <meter max={most} value={row.billed_commands} aria-label={count(row.billed_commands)} /> },
+              { head: "Compared", cell: (row) => <meter max={most} value={row.billed_commands} aria-label={count(row.billed_commands)} /> },
               { head: "Commands", cell: (row) => count(row.billed_commands), by: (row) => row.billed_commands, number: true },
               ...(billed ? [cost] : []),
             ]}
