@@ -10,6 +10,7 @@ import typer
 import redis_core
 from redis_core.cli import acl as acl_command
 from redis_core.cli import (
+    bench,
     cache,
     doctor,
     drill,
@@ -48,6 +49,7 @@ app.command()(serve.up)
 app.command()(serve.gateway)
 app.command()(health.health)
 app.command()(doctor.doctor)
+app.command()(bench.bench)
 app.command()(env_command.env)
 app.command()(mock.mock)
 app.command()(worker_command.worker)

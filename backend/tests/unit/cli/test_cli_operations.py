@@ -16,6 +16,7 @@ from redis_core.cli.app import app
 from redis_core.cli.exit_codes import ExitCode
 from redis_core.client import Client
 from redis_core.config import load_settings
+from redis_core.errors import StoreUnavailable
 from redis_core.keys import rate_key
 from redis_core.metrics import Metrics
 from redis_core.queue import task
@@ -153,3 +154,18 @@ def test_usage_and_budget(cli: Cli) -> None:
     assert cli("usage", "show", "no/workspace").exit_code == 2
     assert told(cli("usage", "budget", "acme", "--yes", "--json"))["changed"] == 1
     assert told(cli("usage", "show", "acme", "--json"))["budget"] is None
+
+
+def test_bench_measures_the_store(cli: Cli, valkey_socket: str) -> None:
+    document = told(cli("bench", "--calls", "10", "--json"))
+    assert document["target"] == f"unix://{valkey_socket}"
+    assert len(document["rows"]) == 6
+    assert all(row["latency"]["p99_ms"] > 0 for row in document["rows"])
+    table = cli("bench", "--calls", "10").stdout
+    assert "pipeline of 100 GET" in table
+    assert f"{document['commands']:,} commands were sent" in table
+
+
+def test_bench_of_a_store_that_is_away_says_so(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "unix:///nowhere/at-all.sock")
+    assert isinstance(cli("bench").exception, StoreUnavailable)
