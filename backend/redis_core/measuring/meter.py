@@ -1,8 +1,8 @@
 """Counting, in the client: exact where it costs nothing, sampled where it would.
 
 How many calls there were is exact. How long they took, whose they were and what they are billed is measured of each of the first 1,000 calls
-between two flushes and of every 128th after that, which then counts as 128. So a quiet process is measured whole, and a busy one
-pays for one subtraction and one comparison a call.
+between two flushes, of every 128th of the next 32,000, and of every 1,024th after that, which then counts as so many. So a quiet
+process is measured whole, and a busy one pays for one subtraction and one comparison a call.
 
 Services keep running totals of their own and are asked for them when the metrics are flushed.
 """
@@ -28,9 +28,8 @@ __all__ = ["Meter"]
 
 O = TypeVar("O")  # noqa: E741 - an owner
 
-_EXACT: Final = 1_000
-"""Calls that are all measured after a flush."""
-_STRIDE: Final = 128
+_STRIDES: Final = ((1_000, 1), (250, 128), (0, 1_024))
+"""After a flush: how many calls are measured at each stride, and for how many each of them stands. The last one has no end."""
 _MOST_NAMES: Final = 1_000
 """Tenants and offenders that are told apart between two flushes; what comes after is `other`."""
 _MOST_SLOW: Final = 20
@@ -51,7 +50,7 @@ class Meter:
     """
 
     __slots__ = (
-        "_batch", "_calls", "_exact", "_fastest_slow", "_noted", "_owners", "_seen", "_stride", "_transport", "charge", "left", "lengths", "watching",
+        "_batch", "_calls", "_fastest_slow", "_level", "_noted", "_owners", "_seen", "_stride", "_transport", "_until", "charge", "left", "lengths", "watching",
     )  # fmt: skip
 
     def __init__(self, transport: Transport) -> None:
@@ -65,8 +64,8 @@ class Meter:
         """Commands that only kept watch, by whoever sent them: counted like others, but no sign that anything happened."""
         self._transport = transport
         self._calls = 0
-        self._stride = 1
-        self._exact = _EXACT
+        self._level = 0
+        self._until, self._stride = _STRIDES[0]
         self._fastest_slow = 0.0
         self._noted = 0
         self._batch = Batch()
@@ -82,10 +81,11 @@ class Meter:
         weight = self._stride
         self._calls += weight
         self.left = weight - 1
-        if self._exact > 0:
-            self._exact -= 1
-            if not self._exact:
-                self._stride = _STRIDE
+        if self._until:
+            self._until -= 1
+            if not self._until:
+                self._level += 1
+                self._until, self._stride = _STRIDES[self._level]
         return weight
 
     def tick(self) -> int:
@@ -206,7 +206,8 @@ class Meter:
         # What the last measured call stands for and has not happened yet is not counted.
         if calls := self._calls - max(self.left, 0):
             _count(counts, "operations_total", calls)
-        self._calls, self._exact, self._stride, self._fastest_slow = 0, _EXACT, 1, 0.0
+        self._calls, self._level, self._fastest_slow = 0, 0, 0.0
+        self._until, self._stride = _STRIDES[0]
         self.left = 0
         for name, total in self._transport_totals().items():
             grown = total - self._seen.get(name, 0)
