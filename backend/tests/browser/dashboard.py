@@ -47,12 +47,12 @@ _BUTTON = """([place, text]) => [...document.querySelectorAll(`${place} button`)
     (one) => one.textContent.startsWith(text) && one.checkVisibility())"""
 
 
-@task(queue="agents", retries=0)
+@task(name="campaign.draft", queue="agents", retries=0)
 async def fails(n: int) -> int:
     raise ValueError(f"no budget for campaign {n}")
 
 
-@task(queue="agents", retries=0)
+@task(name="campaign.review", queue="agents", retries=0)
 async def waits(n: int) -> int:
     return n
 
