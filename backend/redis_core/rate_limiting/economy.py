@@ -249,7 +249,7 @@ class DeckTake:
         inside = now % deck.period
         self._needs_past = any(inside // column.slot < _behind(column) for column in deck.columns)
         self._lanes: list[tuple[int, ...]] = []
-        self._taken: list[bool] = []
+        self._taken = [False] * len(deck.columns)
         self.looks: list[tuple[float, int]] = []
         """For each column what is used, and milliseconds to wait."""
 
@@ -302,6 +302,7 @@ class DeckTake:
             if not self._peek:
                 self._known.learn(self.name, known)
         inside = self._now % self._deck.period
+        self._taken = []
         columns = zip(self._deck.columns, self._costs, self._lanes, known.before, strict=True)
         for column, cost, lanes, before in columns:
             value = values[at]

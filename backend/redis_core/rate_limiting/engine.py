@@ -9,16 +9,18 @@ from typing import Final, Literal
 
 from redis_core.client import Client
 from redis_core.clock import Clock
-from redis_core.errors import Kind, StoreError
+from redis_core.errors import Kind, Outcome, StoreError
 from redis_core.rate_limiting.decision import Decision, PolicyState, decide
 from redis_core.rate_limiting.economy import KnownDecks
 from redis_core.rate_limiting.exact import NO_LEASE, adjust_script, costs_as_words, words_for
 from redis_core.rate_limiting.gather import Gather
 from redis_core.rate_limiting.limits import RateLimits
 from redis_core.rate_limiting.local import LocalCounters, Refusals, Strikes, refused_again
+from redis_core.rate_limiting.owed import Debt, Owed
 from redis_core.rate_limiting.policy import PolicySet, block_policy
 from redis_core.rate_limiting.request import Asked, KeyRequest, Take, costs_of, form_of
 from redis_core.rate_limiting.subject import Subject, key_for
+from redis_core.resilience.outage import NO_OUTAGE, Change, State
 
 __all__ = ["Engine", "LimiterStats", "Plan"]
 
@@ -29,6 +31,8 @@ _MOST_ASKED: Final = 16_384
 _FAILURES: Final = 3
 _PAUSE: Final = 1.0
 """Seconds in which a store that failed so often in a row is not asked: each request would wait out its deadline."""
+_DEBTS_AT_ONCE: Final = 200
+"""In one trip, so that a store that has just come back is not run over."""
 _CLOCK_GOOD_FOR: Final = 300.0
 """Seconds until the store's clock is asked for again, on the economy plan."""
 
@@ -71,18 +75,24 @@ class Engine:
         timeout: float,
         clock: Clock,
     ) -> None:
+        client = client.primary
         self.client = client.within(timeout)
+        self._outage = client.outage
+        self._owed = Owed()
+        self._paying = False
         self.clock = clock
         self.stats = LimiterStats()
         client.meter.watch(self, Engine.totals)
-        self.economy = plan == "economy" or (plan == "auto" and client.mode == "upstash")
+        self.economy = plan == "economy" or (plan == "auto" and client.store_mode == "upstash")
         self.decks = KnownDecks()
         self.refusals = Refusals(remember_refusals)
         self.remembers = remember_refusals > 0
         self._strikes = Strikes()
         self.local = LocalCounters(instances)
-        self._one_place = client.mode != "cluster"
-        self.gather = Gather(self.client, timeout, together=self._one_place and client.mode != "upstash")
+        self._one_place = client.store_mode != "cluster"
+        self.gather = Gather(
+            self.client, timeout, together=self._one_place and client.store_mode != "upstash"
+        )
         self._asked: dict[tuple[RateLimits, Subject, str, int | None], Asked] = {}
         self._failures = 0
         self._last_failure: StoreError | None = None
@@ -91,6 +101,7 @@ class Engine:
         """Seconds that the store's clock is ahead of ours."""
         self._ahead_until = float("-inf")
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stop_watching = self._outage.watch(self._outage_changed)
 
     # --- what is asked ---
 
@@ -170,7 +181,7 @@ class Engine:
         except StoreError as error:
             self._failed(error)
             return self.decide_here(asked, peek=peek)
-        self._failures = 0
+        self._answered()
         return decide(asked.policies, figures)  # type: ignore[arg-type]
 
     async def take(self, asked: Sequence[KeyRequest], lease: bytes = NO_LEASE, *, peek: bool = False) -> Take:
@@ -178,7 +189,7 @@ class Engine:
         now = 0
         if any(request.form.decks for request in asked):
             now = await self.store_now()
-        return Take(asked, now, self.decks, lease, apart=self.client.mode == "cluster", peek=peek)
+        return Take(asked, now, self.decks, lease, apart=self.client.store_mode == "cluster", peek=peek)
 
     async def store_now(self) -> int:
         """The store's clock in ms. Budget: 1 command in five minutes and process."""
@@ -197,7 +208,11 @@ class Engine:
         keyed = [(request.key, policy) for request in asked for policy in request.form.policies]
         costs = [cost for request in asked for cost in request.costs]
         figures = self.local.decide(keyed, costs, self._micros(), lease=lease, peek=peek)
-        return decide([policy for _, policy in keyed], figures, degraded=True, source="local")
+        decision = decide([policy for _, policy in keyed], figures, degraded=True, source="local")
+        if decision.allowed and not peek and self._outage is not NO_OUTAGE:
+            costs_by_key = [request.costs for request in asked]
+            self._owed.add(asked, costs_by_key, self.here_ms(), decision.shadowed)
+        return decision
 
     def adjust_here(
         self, asked: Sequence[KeyRequest], changes: Sequence[Sequence[int]], then: int, lease: str
@@ -208,6 +223,10 @@ class Engine:
             for policy, change in zip(request.form.policies, row, strict=True):
                 if change:
                     self.local.adjust(request.key, policy, change, now, then, lease)
+        if self._outage is not NO_OUTAGE:
+            self._owed.add(asked, changes, then)
+            if not self._store_is_away():
+                self._pay_soon()
 
     def _micros(self) -> int:
         return int(self.clock.now() * 1_000_000)
@@ -219,7 +238,7 @@ class Engine:
     def _store_is_away(self) -> bool:
         if self._failures >= _FAILURES and self.clock.monotonic() < self._not_before:
             return True
-        return self.client.transport.mode == "degraded"
+        return not self._outage.available or self.client.transport.mode == "degraded"
 
     def _failed(self, error: StoreError) -> None:
         """Note that the store is away; an error that is ours is raised again."""
@@ -241,9 +260,48 @@ class Engine:
         except StoreError as error:
             self._failed(error)
             return None
-        self._failures = 0
+        self._answered()
         flat = [figure for row in figures for figure in row]
         return take, decide([policy for request in asked for policy in request.form.policies], flat)
+
+    def _answered(self) -> None:
+        if self._failures:
+            self._failures = 0
+            self._pay_soon()
+
+    def _outage_changed(self, change: Change) -> None:
+        if change.after is State.HEALTHY:
+            self._pay_soon()
+
+    def _pay_soon(self) -> None:
+        if self._owed and not self._paying:
+            self._paying = True
+            self.keep(self._pay())
+
+    async def _pay(self) -> None:
+        """Have the store count what was admitted without it, in windows that are still open. Budget: 2 commands a key and second."""
+        try:
+            while not self._store_is_away() and (debts := self._owed.take(_DEBTS_AT_ONCE, self.here_ms())):
+                settled = await asyncio.gather(*map(self._settle, debts), return_exceptions=True)
+                self._owed.put_back(
+                    [debt for debt, error in zip(debts, settled, strict=True) if _not_paid(error)]
+                )
+                for error in settled:
+                    if error is not None and not isinstance(error, StoreError):
+                        raise error
+                    if error is not None and not _not_paid(error):
+                        self.lost(error)
+                if any(settled):
+                    return
+        finally:
+            self._paying = False
+
+    async def _settle(self, debt: Debt) -> None:
+        await self.store_now()
+        request = KeyRequest(debt.key, debt.form, debt.costs)
+        then = debt.then + int(self._ahead * 1000)
+        take = Take.of_before([request], then, self.decks, apart=not self._one_place)
+        await take.correct(self.client.pipeline(), [debt.costs], self.estimated_now())
 
     # --- afterwards ---
 
@@ -346,9 +404,15 @@ class Engine:
 
     async def aclose(self) -> None:
         """Wait for what is under way. Idempotent."""
+        self._stop_watching()
         await self.gather.aclose()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _not_paid(error: BaseException | None) -> bool:
+    """Whether a debt was certainly not counted. What may have been counted is not sent again: it would be counted twice."""
+    return isinstance(error, StoreError) and error.kind in _STORE_AWAY and error.outcome is Outcome.NOT_SENT
 
 
 def _covers(policy: str, cost: int, request: KeyRequest) -> bool:

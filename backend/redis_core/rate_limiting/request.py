@@ -21,7 +21,7 @@ from redis_core.rate_limiting.policy import Policy, PolicySet
 from redis_core.transport.base import Command, Reply
 from redis_core.transport.cluster_slots import key_slot
 
-__all__ = ["Asked", "ExactTake", "KeyRequest", "Take", "costs_of", "form_of"]
+__all__ = ["Asked", "ExactTake", "KeyForm", "KeyRequest", "Take", "costs_of", "form_of"]
 
 
 class KeyForm:
@@ -246,6 +246,24 @@ class Take:
         ]
         self._peek = peek
         self.passed = False
+
+    @classmethod
+    def of_before(
+        cls, asked: Sequence[KeyRequest], then: int, known: KnownDecks, *, apart: bool = False
+    ) -> Self:
+        """A decision that was made elsewhere, of which the store has counted nothing yet; `correct` counts it.
+
+        Args:
+            asked: what was asked under each key.
+            then: when, in ms by the store's clock.
+            known: as above.
+            apart: as above.
+        """
+        nothing = [request._replace(costs=(0,) * len(request.costs)) for request in asked]
+        take = cls(nothing, then, known, apart=apart)
+        for _, script in take._scripts:
+            script.at = then
+        return take
 
     async def decide(self, batch: Pipeline, after: Pipeline) -> list[list[int]]:
         """Ask the store; for each key what remains and the wait of each policy.
