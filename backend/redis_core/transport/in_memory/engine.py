@@ -11,7 +11,8 @@ import logging
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from functools import cache
+from typing import Any, Final, NamedTuple, cast
 
 from fakeredis import _commands, _helpers, _msgs
 from fakeredis._core import FakeServer
@@ -353,9 +354,34 @@ _TAKEN_OUT: Final = frozenset(
 _ANSWERED_HERE: Final = frozenset({"echo", "ping"})
 
 
+class _Form(NamedTuple):
+    """A command as every engine has it."""
+
+    name: str
+    method: str
+    signature: Any
+    grows: bool
+    reads: bool
+
+
 def _table(engine: Engine) -> dict[str, _Handler]:
     """Every command this store has, by the name Redis gives it."""
-    table: dict[str, _Handler] = {}
+    return {
+        form.name: _Handler(
+            form.name,
+            getattr(engine, form.method),
+            form.signature,
+            form.grows,
+            form.reads,
+        )
+        for form in _forms(type(engine))
+    }
+
+
+@cache
+def _forms(engine: type[Engine]) -> tuple[_Form, ...]:
+    """The commands of all engines, made once: the first answer of an outage waits for an engine."""
+    forms: dict[str, _Form] = {}
     for spelled, signature in _commands.SUPPORTED_COMMANDS.items():
         function = getattr(engine, signature.func_name, None)
         module = getattr(function, "__module__", "")
@@ -365,20 +391,20 @@ def _table(engine: Engine) -> dict[str, _Handler]:
             continue
         if name.partition("|")[0] in _TAKEN_OUT and not name.startswith(("script|", "command|")):
             continue
-        table[name] = _handler(name, function, signature)
+        forms[name] = _form(name, signature.func_name, signature)
     for name, (method, fixed, repeat, flags) in (engine.ANSWERS | engine.CORRECTED).items():
         signature = _commands.Signature(name, method, cast("Any", fixed), cast("Any", repeat), flags=flags)
-        table[name] = _handler(name, getattr(engine, method), signature)
-    return table
+        forms[name] = _form(name, method, signature)
+    return tuple(forms.values())
 
 
-def _handler(name: str, function: Callable[..., Any], signature: Any) -> _Handler:
+def _form(name: str, method: str, signature: Any) -> _Form:
     signature = copy(signature)
     # Replies take RESP2's shape once, in `to_reply`.
     signature.flags = signature.flags | {_msgs.FLAG_SKIP_CONVERT_TO_RESP2}
     info = get_command_info(name.encode())
     flags = info[2] if info is not None else ()
-    return _Handler(name, function, signature, b"denyoom" in flags, b"readonly" in flags)
+    return _Form(name, method, signature, b"denyoom" in flags, b"readonly" in flags)
 
 
 def _is_write(name: str) -> bool:
