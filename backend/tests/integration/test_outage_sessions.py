@@ -132,6 +132,24 @@ async def test_a_revocation_of_all_holds_and_spares_later_logins(
     assert await by_and_by(there, after) is not None
 
 
+async def test_who_was_ended_elsewhere_meanwhile_is_not_accepted_after_healing(
+    outage_world: OutageWorld,
+) -> None:
+    one, other = await outage_world.process(), await outage_world.process()
+    here, there = sessions_of(one), sessions_of(other)
+    _, token = await here.create("ann", "acme", {"a": 1})
+    await one.cut_off()
+    await there.revoke(await present(there, token))
+    changed = await present(here, token)
+    assert changed.degraded, "nobody can know of it here"
+    changed.data["a"] = 2
+    assert await changed.save()
+    await one.heal()
+    # The store is asked again, and a change that was kept does not bring back what was ended.
+    assert await by_and_by(here, token) is None
+    assert await there.get(token) is None
+
+
 async def test_a_login_of_the_outage_is_known_everywhere_afterwards(outage_world: OutageWorld) -> None:
     one, other = await outage_world.process(), await outage_world.process()
     here, there = sessions_of(one), sessions_of(other)
