@@ -229,7 +229,7 @@ class SessionKeeper:
         args: list[Argument] = [intent.touched, self._ttl(intent.end, intent.lag), intent.end, mac]
         for name, before, after in intent.changes:
             args += (name, int(before is not None), before or b"", int(after is not None), after or b"")
-        reply: Any = None
+        reply: Any = [0]
         for _ in range(_HOPS):
             reply = await self._client.run(
                 load_script("session_merge"), [keys.key("session", mac), *index], args
