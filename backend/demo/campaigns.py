@@ -57,7 +57,7 @@ class Campaigns:
     """
 
     def __init__(self, workspace: Workspace, *, clock: Clock = SYSTEM_CLOCK) -> None:
-        self._redis = workspace.client
+        self._redis = workspace.redis
         self._keys = workspace.keys
         self._cache = workspace.cache
         self._clock = clock
