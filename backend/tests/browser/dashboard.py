@@ -108,6 +108,8 @@ class Dashboard:
 
     def dismiss(self) -> None:
         """Nothing is done."""
+        # A key that comes before the dialog is for the page.
+        self.wait("() => document.querySelector('dialog[open]') !== null")
         self.press("Escape")
         self.wait("() => document.querySelector('dialog[open]') === null")
 

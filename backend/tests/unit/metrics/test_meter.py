@@ -4,7 +4,7 @@ import gc
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from redis_core.client import Client
@@ -17,6 +17,7 @@ from tests.metrics_world import LosingTransport
 
 
 @given(st.lists(st.integers(0, 2_000), max_size=3))
+@settings(deadline=None)
 @example([33_001, 1_001, 40_000])
 def test_calls_are_counted_exactly_however_many_are_measured(rounds: list[int]) -> None:
     meter = Meter(MockRedisClient())
