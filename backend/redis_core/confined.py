@@ -45,7 +45,7 @@ class Sender:
 
 
 class Confined(Commands):
-    """Redis commands of one workspace; for applications `ws.redis`. Cost: about 200 ns a command, no command of the store.
+    """Redis commands of one workspace; for applications `ws.redis`. Cost: about 150 ns a command, no command of the store.
 
     ::
 

@@ -507,9 +507,9 @@ class WorkspaceKeys:
         name, _, rest = text.partition(":{")
         queue, brace, place = rest.partition("}:")
         return (
-            bool(brace)
+            bool(queue and brace)
             and name in _QUEUE_OF_WORKSPACE
-            and _PLAIN_PART.fullmatch(queue) is not None
+            and _FORBIDDEN.isdisjoint(queue)
             and place.partition(":")[0] == self.workspace
         )
 

@@ -6,8 +6,11 @@ identifier nobody has would get.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
+import re
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
@@ -388,3 +391,37 @@ async def test_a_session_of_another_workspace_is_none_wherever_it_lies(client: C
     assert events[-1].kind == "tampered"
     assert await sessions.list("u1", MINE) == ()
     assert (await sessions.list("u1", THEIRS))[0].handle == others.handle
+
+
+_WORD = re.compile(rb'"((?:[^"\\]|\\.)*)"')
+
+
+async def test_no_command_of_a_call_or_of_its_scripts_names_what_is_anothers(
+    valkey: Client, valkey_socket: str
+) -> None:
+    """The server tells what it is asked, what scripts ask it included."""
+    both = Tenants(valkey)
+    await both.settle()
+    reader, writer = await asyncio.open_unix_connection(valkey_socket, limit=2**24)
+    writer.write(b"MONITOR\r\n")
+    assert await reader.readline() == b"+OK\r\n"
+    for call in CALLS.values():
+        for names in (both.known, both.unknown):
+            await ended(names, call, both, names)
+    end = secrets.token_hex(8)
+    await valkey.echo(end)
+    theirs = WorkspaceKeys(THEIRS)
+    told = inner = 0
+    async with asyncio.timeout(20):
+        while end.encode() not in (line := await reader.readline()):
+            words = _WORD.findall(line)
+            told += 1
+            inner += b" lua] " in line[:60]
+            assert not any(theirs.owns(word) or theirs.owns_in_queue(word) for word in words), line
+            assert not any(
+                word == THEIRS.encode() or word.startswith(f"{THEIRS}:".encode()) for word in words
+            ), line
+    assert told > inner > 100
+    writer.close()
+    await writer.wait_closed()
+    await both.leave()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from redis_core.client import Client
 from redis_core.commands import Commands
 from redis_core.errors import IsolationError
-from redis_core.key_positions import KEYLESS, ONE_KEY
+from redis_core.key_positions import KEYLESS, ONE_KEY, ONLY_KEYS
 from redis_core.keys import WorkspaceKeys, queue_key, workspace_of
 from redis_core.script import Script
 from redis_core.transport.memory import MockRedisClient
@@ -230,7 +230,7 @@ class Wire(MockRedisClient):
         return await super().execute(batch, timeout=timeout)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(names, st.lists(words, max_size=8))
 async def test_whatever_a_command_looks_like_it_changes_only_the_workspaces_keys(
     name: str, rest: list[Any]
@@ -295,3 +295,28 @@ async def test_no_typed_command_reaches_anothers_key(memory: Client, name: str) 
         await method(*arguments)
     assert trips(memory) == before
     assert await memory.get(THEIRS) == b"pro"
+
+
+ids = st.from_regex(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,6}[A-Za-z0-9])?", fullmatch=True)
+one_part = st.from_regex(r"[!-)+-9;->@-Z^-z|~]{1,8}", fullmatch=True)
+
+
+@settings(max_examples=100, deadline=None)
+@given(ids, ids, one_part, st.sampled_from(sorted(ONE_KEY | ONLY_KEYS)))
+def test_the_guard_lets_through_what_the_handle_makes_and_nobody_elses(
+    one: str, other: str, part: str, name: str
+) -> None:
+    guard = Client(MockRedisClient()).confined(WorkspaceKeys(one))
+    for family in ("cache", "session", "app"):
+        guard.check((name, WorkspaceKeys(one).key(family, part)))
+        guard.check((name.lower(), WorkspaceKeys(one).key(family, part).encode()))
+        if other != one:
+            for key in (
+                WorkspaceKeys(other).key(family, part),
+                WorkspaceKeys(other).key(family, part).encode(),
+            ):
+                with pytest.raises(IsolationError):
+                    guard.check((name, key))
+    if other != one:
+        with pytest.raises(IsolationError):
+            guard.check(("MGET", WorkspaceKeys(one).key("app", part), WorkspaceKeys(other).key("app", part)))

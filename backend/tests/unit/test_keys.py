@@ -19,6 +19,7 @@ from redis_core.keys import (
     check_part,
     check_workspace_id,
     family_of,
+    queue_key,
     rate_key,
     workspace_of,
 )
@@ -156,6 +157,40 @@ def test_no_workspace_owns_a_key_of_another(one: tuple[str, str, tuple[str, ...]
     assert WorkspaceKeys(one[0]).owns(key.encode())
     assert WorkspaceKeys(other).owns(key) == (other == one[0])
     assert WorkspaceKeys(other).owns(key.encode()) == (other == one[0])
+
+
+in_queue = st.sampled_from(["job", "job-result", "job-dead", "queue-wait"])
+
+
+@given(in_queue, parts, workspaces, st.lists(parts, max_size=2), workspaces)
+def test_no_workspace_owns_a_key_of_another_in_a_queue(
+    family: str, queue: str, workspace: str, rest: list[str], other: str
+) -> None:
+    key = queue_key(family, queue, workspace, *rest)
+    assert WorkspaceKeys(workspace).owns_in_queue(key)
+    assert WorkspaceKeys(workspace).owns_in_queue(key.encode())
+    assert WorkspaceKeys(other).owns_in_queue(key) == (other == workspace)
+    assert not WorkspaceKeys(workspace).owns(key)
+
+
+@given(parts, workspaces)
+def test_what_a_queue_shares_is_no_workspaces(queue: str, workspace: str) -> None:
+    for family in FAMILIES:
+        if "{<queue>}" in family.pattern and "<workspace>" not in family.pattern:
+            # Whatever follows, such as a worker or task that is called like a workspace.
+            for more in ((), (workspace,)):
+                assert not WorkspaceKeys(workspace).owns_in_queue(queue_key(family.name, queue, *more))
+
+
+@given(st.text(max_size=60))
+@example("job:{agents:acme:j1")
+@example("job:{a}:{agents}:acme:j1")
+@example("job:{}:acme:j1")
+@example("job:{agents}:acme")
+@example("xjob:{agents}:acme:j1")
+def test_a_key_of_a_queue_is_of_one_workspace_at_most(key: str) -> None:
+    owners = [name for name in ("acme", "globex") if WorkspaceKeys(name).owns_in_queue(key)]
+    assert owners == [] or key == f"job:{{agents}}:{owners[0]}"
 
 
 @given(workspaces, st.text(alphabet="abcAB01_-", max_size=5))
