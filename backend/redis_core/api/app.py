@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 
 import redis_core
 from redis_core.api.admin_token import AdminTokens
-from redis_core.api.body_limit import BodyLimitMiddleware
+from redis_core.api.body_limit import MOST_BYTES, BodyLimitMiddleware
 from redis_core.api.dashboard import PATH, create_dashboard
 from redis_core.api.problems import add_problem_details
 from redis_core.api.realtime import PREFIX, Realtime
@@ -34,10 +34,11 @@ def create_app(
     middleware: Sequence[Middleware] = (),
     allow: Allow = nothing_allowed,
     origins: Collection[str] = (),
+    max_body: int = MOST_BYTES,
 ) -> FastAPI:
     """The service: health, admin, realtime, errors as problem details, OpenAPI at `/openapi.json`.
 
-    Every answer has the security headers, and no body may have more than a mebibyte.
+    Every answer has the security headers.
 
     Routes that take their client by `Depends(get_redis)` are given the service's.
 
@@ -50,6 +51,7 @@ def create_app(
         middleware: what stands around all of it, the outermost first; docs/service.md tells the order of ours.
         allow: the realtime topics that a session opens; none unless told. It needs `SessionMiddleware` among the middlewares.
         origins: other origins whose pages may use the realtime endpoints.
+        max_body: bytes that the body of a request may have; our own routes take less.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -100,6 +102,6 @@ def create_app(
         app.include_router(router)
     app.mount(PREFIX, Realtime(the_client, settings=resolved, allow=allow, origins=origins))
     add_problem_details(app)
-    app.add_middleware(BodyLimitMiddleware)
+    app.add_middleware(BodyLimitMiddleware, most=max_body)
     app.add_middleware(SecurityHeadersMiddleware)
     return app

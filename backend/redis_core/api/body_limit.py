@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["BodyLimitMiddleware"]
+__all__ = ["MOST_BYTES", "BodyLimitMiddleware"]
 
 MOST_BYTES: Final = 1024 * 1024
+"""What a body may have unless an application says otherwise."""
 _CODE: Final = "too-large"
 _LONGEST_SIZE: Final = 18
 

@@ -12,7 +12,6 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from redis_core.api.app import create_app
-from redis_core.api.body_limit import BodyLimitMiddleware
 from redis_core.api.security_headers import SecurityHeadersMiddleware
 from redis_core.api.session_cookie import SessionCookie
 from redis_core.api.session_middleware import SessionMiddleware
@@ -185,8 +184,7 @@ async def test_the_bound_can_be_another(memory: Client) -> None:
     async def upload(request: Request) -> int:
         return len(await request.body())
 
-    app = create_app(load_settings(mock_redis=True), client=memory, routers=[router])
-    app.add_middleware(BodyLimitMiddleware, most=10)
+    app = create_app(load_settings(mock_redis=True), client=memory, routers=[router], max_body=10)
     async with asking(app, "127.0.0.1") as http:
         assert (await http.post("/upload", content=b"x" * 10)).status_code == 200
         assert (await http.post("/upload", content=b"x" * 11)).status_code == 413
