@@ -249,9 +249,12 @@ class JournalFile:
         return None if row is None else float(row[0])
 
     def latest(self) -> float:
-        """When the youngest waiting record was accepted; 0 when none waits."""
-        row = self._database.execute("SELECT created FROM waiting ORDER BY seq DESC LIMIT 1").fetchone()
-        return 0.0 if row is None else float(row[0])
+        """When the youngest record was accepted, one in quarantine included: it may yet be let out; 0 where there is none."""
+        youngest = (
+            self._database.execute(f"SELECT created FROM {table} ORDER BY seq DESC LIMIT 1").fetchone()  # noqa: S608 - constants
+            for table in ("waiting", "quarantine")
+        )
+        return max((float(row[0]) for row in youngest if row is not None), default=0.0)
 
     def groups(self) -> list[Group]:
         """What waits, counted by kind and order key."""

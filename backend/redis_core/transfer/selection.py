@@ -35,9 +35,9 @@ PASSING: Final = frozenset({"cache", "cache-index", "gen", "rate", "sys-metrics"
 """Families that are carried on demand."""
 BOUND: Final = frozenset(
     """
-    lock lock-count lock-line lock-waiters cache-lease presence sys sys-import
+    lock lock-count lock-line lock-waiters cache-lease presence sys sys-cache-bus sys-import sys-presence
     queue-jobs queue-wait queue-ring queue-later queue-blocked queue-after queue-held queue-parked queue-tries queue-unique
-    queue-depth queue-running queue-limits queue-leases queue-run queue-doubts queue-bell
+    queue-depth queue-running queue-limits queue-leases queue-run queue-doubts queue-taken queue-bell
     """.split()
 )
 """Families that are never carried as keys. Unfinished jobs are carried as jobs; a lock's counter that is missing begins

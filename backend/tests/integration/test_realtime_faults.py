@@ -122,6 +122,10 @@ class Publisher:
                 await out.write(f"é{number} ")
                 self.published = number
 
+    async def past(self, number: int, running: asyncio.Task[None]) -> None:
+        """Until more than so many were published, or none is to come."""
+        await until(lambda: self.published > number or running.done())
+
     async def _once(self, what: Callable[[int], Any], number: int) -> None:
         async with asyncio.timeout(WITHIN):
             while True:
@@ -198,7 +202,7 @@ async def test_a_publisher_whose_link_breaks_publishes_each_once(valkey_socket: 
                     getattr(proxy, fault)()
                     await asyncio.sleep(0.1)
                     proxy.up()
-                    await until(lambda before=before: publisher.published > before or publishing.done())
+                    await publisher.past(before, publishing)
                 await publishing
                 await publisher.heard_by(listener)
 
@@ -212,7 +216,7 @@ async def test_a_store_that_is_killed_and_started_again_under_load_loses_and_dou
                 publishing = asyncio.create_task(publisher.run(300))
                 for _ in range(2):
                     before = publisher.published
-                    await until(lambda before=before: publisher.published > before + 20)
+                    await publisher.past(before + 20, publishing)
                     await asyncio.to_thread(server.kill)
                     await asyncio.sleep(0.2)
                     await asyncio.to_thread(server.start)

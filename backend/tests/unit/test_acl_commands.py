@@ -17,7 +17,7 @@ from redis_core.secret import Secret
 SOURCE = Path(__file__).parents[2] / "redis_core"
 NOT_SENT_BY_US = (
     "gateway/*.py", "transport/in_memory/*.py", "testing/*.py", "acl.py", "measuring/meter.py", "measuring/attribution.py",
-    "transport/refused.py", "transport/rest/refused.py", "transport/command_keys.py", "transport/cluster_scatter.py",
+    "transfer/*.py", "key_audit.py", "key_positions.py", "portability.py", "cli/rotation/*.py", "transport/refused.py", "transport/rest/refused.py", "transport/command_keys.py", "transport/cluster_scatter.py",
 )  # fmt: skip
 """Files that name commands which others send."""
 OF_OPERATORS = {"dbsize", "flushdb", "scan"}

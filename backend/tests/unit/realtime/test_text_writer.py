@@ -32,7 +32,8 @@ async def test_a_thousand_tokens_a_second_cost_a_piece_in_40_ms(memory: Client) 
             await out.write(f"{number} ")
             await asyncio.sleep(0.001)
     seconds = asyncio.get_running_loop().time() - began
-    assert memory.stats.commands - before <= seconds / 0.04 + 2
+    # One more for a frame that was under way, and one for the end.
+    assert memory.stats.commands - before <= seconds / 0.04 + 3
     assert await whole(text) == "".join(f"{number} " for number in range(500))
 
 
