@@ -117,6 +117,9 @@ def queue_script(name: str) -> Script:
     return Script(f"queue_{name}", shared + folder.joinpath(f"queue_{name}.lua").read_text("utf-8"))
 
 
+_NEVER_BURY: Final = 2**31 - 1
+
+
 class Shard:
     """A shard, by the name of its queue and for all but the first its number: `agents`, `agents#1`.
 
@@ -197,7 +200,7 @@ class Shard:
         lease: int,
         free: int,
         flags: str = "",
-        most_deaths: int = 3,
+        most_deaths: int = _NEVER_BURY,
         keep_result: int = 3_600_000,
         doubts: int = 0,
         acknowledgements: Iterable[Acknowledgement] = (),
@@ -209,7 +212,7 @@ class Shard:
             lease: milliseconds after which it is taken for dead.
             free: jobs it can take.
             flags: as the script tells them.
-            most_deaths: workers that a job may outlive before it is buried.
+            most_deaths: workers that a job may outlive before it is buried; unless given none is, for who reaps must know.
             keep_result: milliseconds for results that the script makes itself.
             doubts: how often this worker missed a turn's reply.
             acknowledgements: jobs it is done with.

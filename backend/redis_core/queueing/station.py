@@ -385,7 +385,12 @@ class Station:
         try:
             flags = "xu" if self._uncertain else "x"
             await self.shard.turn(
-                self._worker, lease=round(self._lease * 1000), free=0, flags=flags, doubts=self._doubts
+                self._worker,
+                lease=round(self._lease * 1000),
+                free=0,
+                flags=flags,
+                most_deaths=self._most_deaths,
+                doubts=self._doubts,
             )
         except StoreError as error:
             _LOG.warning(

@@ -187,7 +187,7 @@ async def test_a_job_whose_workers_keep_dying_is_buried_with_its_history(valkey_
         for death in range(3):
             assert len((await shard.turn(f"w{death}", lease=1_000, free=1)).claims) == 1
             model.now += 1_001
-            await shard.turn("reaper", lease=1_000, free=0)
+            await shard.turn("reaper", lease=1_000, free=0, most_deaths=3)
         look = await shard.look("acme:0")
         assert look.result is not None
         assert look.result.startswith(b"f")
@@ -195,6 +195,19 @@ async def test_a_job_whose_workers_keep_dying_is_buried_with_its_history(valkey_
         assert await shard.redrive("acme", ["0"]) == 1
         (claim,) = (await shard.turn("w", lease=1_000, free=1)).claims
         assert claim.run == 4
+
+
+async def test_nobody_is_buried_by_who_does_not_know_how_many_deaths_are_too_many(valkey_socket: str) -> None:
+    # Such as who only tells how runs ended that were kept in a journal.
+    model = QueueModel()
+    async with await clean_client_as("worker", valkey_socket) as client:
+        shard = Shard(client, "q", StillClock(model))
+        await fill(shard, None, {"acme": 1})
+        for death in range(10):
+            assert len((await shard.turn(f"w{death}", lease=1_000, free=1)).claims) == 1
+            model.now += 1_001
+            await shard.turn("teller", lease=0, free=0)
+        assert (await shard.look("acme:0")).result is None
 
 
 async def test_a_turn_costs_the_same_commands_however_much_waits(valkey_socket: str) -> None:
