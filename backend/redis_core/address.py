@@ -85,6 +85,17 @@ def redact_url(url: str) -> str:
     return f"{scheme}://{'***@' if user else ''}{place.partition('?')[0]}"
 
 
+def _master(variable: str, shown: str, path: str) -> tuple[str, str]:
+    """The name of a Sentinel's master, and what comes after it."""
+    service, _, rest = path.partition("/")
+    if "@" in service:
+        # What was meant for a password, cut off at a slash: as a name it would be shown.
+        raise ConfigError(variable, shown, "write a / in a password as %2F")
+    if not service:
+        raise ConfigError(variable, shown, "name the master: redis+sentinel://host:26379/<master>[/<db>]")
+    return service, rest
+
+
 def parse_address(variable: str, url: str) -> StoreAddress:
     """The address a setting holds.
 
@@ -116,9 +127,7 @@ def parse_address(variable: str, url: str) -> StoreAddress:
     path = path.partition("?")[0].strip("/")
     service = ""
     if scheme == "redis+sentinel":
-        service, _, path = path.partition("/")
-        if not service:
-            raise ConfigError(variable, shown, "name the master: redis+sentinel://host:26379/<master>[/<db>]")
+        service, path = _master(variable, shown, path)
     if scheme in {"https", "http"}:
         if at:
             raise ConfigError(variable, shown, "put the token into UPSTASH_REDIS_TOKEN, not into the URL")

@@ -147,3 +147,9 @@ def test_text_of_an_address_reads_like_its_url() -> None:
         "redis+sentinel://a:1/m/2",
     ):
         assert str(parse_address("REDIS_URL", url)) == url
+
+
+def test_a_password_with_a_slash_is_not_taken_for_the_name_of_a_master() -> None:
+    with pytest.raises(ConfigError, match="%2F") as refused:
+        parse_address("REDIS_URL", "redis+sentinel://0/:geheim@a/name")
+    assert "geheim" not in str(refused.value)
