@@ -18,6 +18,7 @@ from redis_core.queue import JobHandle, task
 from redis_core.secret import Secret
 from redis_core.session import PepperRing, Session, Sessions
 from redis_core.sessions.token import mint_token
+from redis_core.usage import Budget
 from redis_core.worker import Worker
 from redis_core.workspace import Workspace
 
@@ -92,6 +93,8 @@ class Tenants:
         await theirs.state("x-globex").set({"of": "globex"})
         await theirs.text("x-globex").append("globex's text")
         await theirs.presence("x-globex").join("m-globex", {"of": "globex"})
+        await theirs.usage.set_budget(Budget(day=5.0))
+        await theirs.usage.add(model="gpt-4o", input_tokens=1_000, id="g-globex")
         self.held = theirs.lock("l-globex", ttl=3600)
         await self.held.acquire()
         session, token = await self.sessions.create("s-globex", THEIRS, {"of": "globex"})

@@ -106,10 +106,13 @@ class SessionKeeper:
         return gone
 
     async def made_sure(self, mac: str) -> bool:
-        """Whether the store has the session after all: it had lost it, and it was stored again. Budget: nothing if all is well."""
+        """Whether the store may have the session after all: it had lost it, and has been given it again. Budget: nothing if all is well."""
         if self.watched and self.copies.find(mac) is not None:
             await self._outage.confirm()
-            return self.data_was_lost and await self.restored(mac)
+            if self.data_was_lost:
+                # By us now, or by who was faster, of which the answer does not tell.
+                await self.restored(mac)
+                return True
         return False
 
     @property

@@ -25,11 +25,12 @@ from redis_core.commands import Commands, scan_iter
 from redis_core.confined import Confined
 from redis_core.keys import WorkspaceKeys
 from redis_core.locks import Lock
-from redis_core.pubsub import Presence, SharedState, SharedText, Topic
+from redis_core.pubsub import Presence, PresenceLease, SharedState, SharedText, Topic
 from redis_core.queue import JobHandle, Queue
 from redis_core.secret import Secret
 from redis_core.semantic_cache import Answer, SemanticCache
 from redis_core.session import Session, SessionEvent, Sessions
+from redis_core.usage import Budget, Usage, UsageEngine
 from redis_core.workspace import Workspace
 from tests.two_tenants import (
     MINE,
@@ -196,6 +197,17 @@ async def _listen(topic: Any, n: Names) -> object:
     return type(found).__name__, getattr(getattr(found, "position", None), "offset", None)
 
 
+async def _range(t: Tenants, _: Names) -> object:
+    today = t.client.service(UsageEngine).today()
+    return await t.mine.usage.range(today, today)
+
+
+async def _write(t: Tenants, n: Names) -> object:
+    async with t.mine.text(f"{n.topic}-written").writer() as out:
+        await out.write("acme's")
+    return "written"
+
+
 async def _ask(t: Tenants, n: Names) -> object:
     semantic = SemanticCache(t.mine, "model")
     return (await semantic.ask(n.key, _answer)).answer.text
@@ -282,6 +294,17 @@ CALLS: dict[tuple[type, str], Call] = {
     (Confined, "pipeline"): lambda t, n: _batch(t, n, "pipeline"),
     (Confined, "transaction"): lambda t, n: _batch(t, n, "transaction"),
     (Confined, "check"): _check,
+    (Usage, "spent"): lambda t, _: t.mine.usage.spent(),
+    (Usage, "check"): lambda t, _: t.mine.usage.check(),
+    (Usage, "budget"): lambda t, _: t.mine.usage.budget(),
+    (Usage, "day"): lambda t, _: t.mine.usage.day(),
+    (Usage, "range"): _range,
+    (Usage, "add"): lambda t, _: t.mine.usage.add(cost=1.0, id="g-globex"),
+    (Usage, "set_budget"): lambda t, _: t.mine.usage.set_budget(Budget(day=1.0)),
+    (Queue, "arrival"): lambda t, n: _raw(t, n, "arrival"),
+    (Queue, "spooled"): lambda t, n: _raw(t, n, "spooled"),
+    (SharedText, "writer"): _write,
+    (Presence, "reap"): lambda t, n: t.mine.presence(n.topic).reap(t.client.service(PresenceLease).process),
     (Queue, "enqueue_many"): lambda t, _: _many(t),
     (Queue, "enqueue"): _enqueue,
 }
@@ -311,7 +334,7 @@ async def _depth(t: Tenants) -> object:
 
 
 SERVICES: tuple[type, ...] = (
-    Cache, Queue, JobHandle, Lock, Topic, SharedState, SharedText, Presence, Sessions, Session, SemanticCache, Confined,
+    Cache, Queue, JobHandle, Lock, Topic, SharedState, SharedText, Presence, Sessions, Session, SemanticCache, Confined, Usage,
 )  # fmt: skip
 
 

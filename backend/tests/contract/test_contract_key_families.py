@@ -28,8 +28,8 @@ USED = {
     "api", "cache", "locks", "metrics", "pubsub", "queue", "rate_limit", "redis_core", "session", "the application",
 }  # fmt: skip
 """Owners of families that are used here."""
-NOT_HERE = {"queue-doubts", "sys-cache-bus"}
-"""Families that need a lost reply, or Upstash."""
+NOT_HERE = {"queue-doubts", "queue-taken", "session-once", "sys-cache-bus"}
+"""Families that need a lost reply, an outage, or Upstash."""
 WITHIN = 30.0
 """Seconds that prove that nothing hangs."""
 
