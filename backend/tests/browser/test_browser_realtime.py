@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
-from redis_core import Workspace
+from redis_core import Workspace, connect
+from redis_core.errors import StoreError
 from tests.browser.chromium import SITE, Chromium, Running, chromium_binary, running_chromium
-from tests.stores import clean_client
+from tests.server_process import ServerProcess
+from tests.stores import clean_client, valkey_binary
 
 pytestmark = [
     pytest.mark.timeout(300),  # Where this comes first, it installs and builds.
@@ -149,6 +152,58 @@ async def _load(world: World, times: int) -> None:
     for _ in range(times):
         await world.publish()
         await asyncio.sleep(0.005)
+
+
+async def test_a_store_that_is_killed_under_load_loses_and_doubles_nothing(chromium: Chromium) -> None:
+    with (
+        ServerProcess(valkey_binary(), "--appendonly", "yes", "--appendfsync", "always") as store,
+        Running([str(SITE)], {"REDIS_URL": store.url}, "/figures") as site,
+    ):
+        async with await connect(redis_url=store.url, redis_failover=False) as client:
+            world = World(chromium, site, client.workspace("acme"))
+            await world.open("one", "two")
+            load = asyncio.create_task(_stubborn_load(world, 150))
+            for share in (40, 80):
+                await _past(world, share, load)
+                await world.do(store.kill)
+                await asyncio.sleep(0.2)
+                await world.do(store.start)
+            await load
+            for tab in ("one", "two"):
+                await world.holds(tab)
+            await world.do(chromium.do, "forget", context=world.name)
+
+
+async def _past(world: World, share: int, load: asyncio.Task[None]) -> None:
+    async with asyncio.timeout(60):
+        while world.published <= share and not load.done():
+            await asyncio.sleep(0.01)
+
+
+async def _stubborn_load(world: World, times: int) -> None:
+    """As `World.publish`, each until it is known to be there."""
+    workspace, name = world.workspace, world.name
+
+    async def there(publish: Callable[[], Awaitable[object]]) -> None:
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    await publish()
+                except StoreError:
+                    await asyncio.sleep(0.02)
+                else:
+                    return
+
+    async with workspace.text(f"answer:{name}").writer(patience=60) as out:
+        for number in range(1, times + 1):
+            patch = {f"k{number % 5}": number}
+            world.document |= patch
+            await there(partial(workspace.topic(f"campaign:{name}").publish, {"n": number}, id=f"n{number}"))
+            await there(partial(workspace.state(f"doc:{name}").patch, patch))
+            token = f"é{number} "
+            world.text += token
+            await out.write(token)
+            world.published = number
 
 
 async def test_when_the_tab_that_leads_is_closed_another_one_does(world: World, site: Running) -> None:

@@ -126,6 +126,20 @@ async def test_tenants_hear_nothing_of_each_other(client: Client) -> None:
     assert await listening == [(1, "ours")]
 
 
+async def test_an_event_costs_the_same_however_many_listen(client: Client) -> None:
+    topic = client.workspace("acme").topic("a")
+    first = await topic.publish(0)
+    costs = []
+    for listeners in (1, 20):
+        listening = [asyncio.create_task(heard(topic, 1, first)) for _ in range(listeners)]
+        await asyncio.sleep(0.3)
+        before = client.stats.commands
+        first = await topic.publish("x")
+        costs.append(client.stats.commands - before)
+        await asyncio.gather(*listening)
+    assert costs == [1, 1]
+
+
 async def test_an_event_costs_one_command_to_send(client: Client) -> None:
     topic = client.workspace("acme").topic("a")
     await topic.publish(1)

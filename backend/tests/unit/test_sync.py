@@ -136,6 +136,29 @@ def test_a_workspaces_client_and_cache_are_blocking_too(redis: Client) -> None:
     assert acme.cache.get(region, "u1") == "Ada"
 
 
+def test_topics_are_published_and_listened_to(redis: Client) -> None:
+    acme = redis.workspace("acme")
+    topic, document, text, presence = (
+        acme.topic("news"), acme.state("doc"), acme.text("answer"), acme.presence("room"),
+    )  # fmt: skip
+    first = topic.publish({"n": 1})
+    topic.publish({"n": 2})
+    for position, update in topic.listen(after=first):  # type: ignore[misc]  # no gap here
+        assert (position.offset, bytes(update.data)) == (2, b'{"n":2}')
+        break
+    document.set({"title": "Spring"})
+    document.patch({"budget": 500})
+    assert document.get()[1] == {"title": "Spring", "budget": 500}
+    with text.writer() as out:
+        out.write("one ")
+        out.write("two")
+    presence.join("ada", {"at": "home"})
+    assert presence.members() == {"ada": {"at": "home"}}
+    presence.leave("ada")
+    assert presence.members() == {}
+    assert acme.usage.add(cost=1.5).day == 1.5
+
+
 def test_messages_are_iterated(redis: Client) -> None:
     with redis.subscribe("news", patterns=["w*"]) as messages:
         redis.publish("news", "one")
