@@ -16,6 +16,7 @@ from harness import Row, callers, main, row, valkey_server
 from redis_core.client import TROUBLE, Client, connect
 from redis_core.config import Settings
 from redis_core.errors import StoreError
+from redis_core.fair_share import BUSY
 from redis_core.measuring.meter import Meter
 from redis_core.measuring.recorder import FLUSH_EVERY, Recorder
 from redis_core.metrics import Metrics
@@ -37,6 +38,8 @@ class Bare(Client):
     """The client as it would be without metrics: the same code line by line, nothing counted."""
 
     async def _execute(self, batch: Sequence[Command]) -> list[Reply]:
+        if self._stats.in_flight > BUSY or self._fair_share.limited:
+            await self._wait_turn(batch)
         guard = self._guard
         try:
             if guard is None or not guard.direct:
