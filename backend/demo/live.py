@@ -14,6 +14,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from demo.routes import Member
 from demo.tasks import QUEUE, plan
@@ -43,6 +44,15 @@ _ANSWER: Final = (
 _LOG: Final = get_logger(__name__)
 
 router = APIRouter(prefix="/live", include_in_schema=False)
+
+
+class _Assets(StaticFiles):
+    """The page's scripts with the page's policy: a worker goes by that of its own file, and this one holds the stream."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["Content-Security-Policy"] = _HEADERS["Content-Security-Policy"]
+        return response
 
 
 class Question(BaseModel):
@@ -77,7 +87,7 @@ def add_live(app: FastAPI, client: Client, settings: Settings) -> None:
         return client
 
     app.include_router(router)
-    app.mount("/live/assets", StaticFiles(directory=_BUILT / "assets", check_dir=False))
+    app.mount("/live/assets", _Assets(directory=_BUILT / "assets", check_dir=False))
     app.mount("/realtime", Realtime(the_client, settings=settings, allow=allowed))
 
 
