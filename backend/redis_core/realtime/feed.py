@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from redis_core.errors import StoreError
 from redis_core.keys import BUS_CHANNELS, WorkspaceKeys, bus_channel, presence_key
 from redis_core.log import get_logger
-from redis_core.realtime.history import Kind, Message, Names, Position, Restart, Start, Update, read
+from redis_core.realtime.history import Kind, Message, Names, Position, Restart, Start, Update, read, rest_of
 
 if TYPE_CHECKING:
     from redis_core.client import Client
@@ -41,15 +41,48 @@ class Seat:
         self._feed = feed
         self.sink = sink
         self.offset = 0
-        self.pending: list[Update | Restart] | None = []
+        """Of the last update that it has."""
+        self.pending: list[tuple[int, Update] | Restart] | None = []
         """What came while the start was read; None afterwards."""
 
-    def put(self, update: Update | Restart) -> None:
-        """Hand over an update, unless the start had it."""
+    def put(self, before: int, update: Update) -> None:
+        """Hand over an update that follows on a position, or what of it the subscriber has not."""
         if self.pending is not None:
-            self.pending.append(update)
-        elif isinstance(update, Restart) or update.offset > self.offset:
-            self.sink(update)
+            self.pending.append((before, update))
+        elif update.offset > self.offset:
+            begin, self.offset = self.offset, update.offset
+            self.sink(update if before >= begin else rest_of(update, begin))
+
+    def restart(self) -> None:
+        """Have the subscriber join again."""
+        if self.pending is not None:
+            self.pending.append(Restart())
+        else:
+            self.sink(Restart())
+
+    def begin(self, start: Start, reached: int) -> bool:
+        """Add to a start what came while it was read; False if something between the two was lost.
+
+        Args:
+            start: as it was read.
+            reached: where the feed is.
+        """
+        at, came = start.reached, list[Update]()
+        for item in self.pending or ():
+            if isinstance(item, Restart):
+                return False
+            before, update = item
+            if update.offset <= at:
+                continue
+            if before > at:
+                return False
+            came.append(update if before == at else rest_of(update, at))
+            at = update.offset
+        if at < reached:
+            return False
+        start.updates += came
+        self.offset, self.pending = at, None
+        return True
 
     def leave(self) -> None:
         """Hear no more. Idempotent."""
@@ -66,6 +99,11 @@ class Feed:
         self._epoch = ""
         self._offset = 0
         self._known = False
+        """Whether a first subscriber's start was read: until then there is no position."""
+        self._early: Position | None = None
+        """Where the last message led that came before the position was known."""
+        self._suspect = False
+        """Whether messages may be missing that came before the position was known."""
         self._healing: asyncio.Task[None] | None = None
         self._again = False
         self._reaping: asyncio.Task[None] | None = None
@@ -87,36 +125,43 @@ class Feed:
         Raises:
             StoreUnavailable: the store is away.
 
-        Budget: 1 trip; a script of 2 commands.
+        Budget: 1 trip; a script of 2 commands. 2 more if an update was lost, or the topic began anew, during it.
         """
         seat = Seat(self, sink)
         self._seats.append(seat)
         try:
             await self._feeds.listen(self)
-            start = await read(self._feeds.client, self.names, after)
+            while True:
+                seat.pending = []
+                start = await read(self._feeds.client, self.names, after)
+                self.holders |= start.holders
+                if self._knows(start) and seat.begin(start, self._offset):
+                    return start, seat
+                # Either may be the older one: the feed looks again, and then the subscriber does.
+                self.heal()
+                if self._healing is not None:
+                    await asyncio.wait([self._healing])
         except BaseException:
             seat.leave()
             raise
-        self.holders |= start.holders
+
+    def _knows(self, start: Start) -> bool:
+        """Whether a start is of the feed's epoch; the first one tells the feed where it is."""
         if not self._known:
             self._known, self._epoch, self._offset = True, start.epoch, start.reached
-        pending, seat.pending = seat.pending or [], None
-        seat.offset = start.reached
-        if start.epoch != self._epoch or any(isinstance(one, Restart) for one in pending):
-            # What was read is of another epoch than the feed's: it looks again, and tells those who have the older one.
-            self.heal()
-            return start, seat
-        start.updates += [one for one in pending if isinstance(one, Update) and one.offset > start.reached]
-        if start.updates:
-            seat.offset = max(seat.offset, start.updates[-1].offset)
-        return start, seat
+            early, self._early = self._early, None
+            if self._suspect or (early and (early.epoch != start.epoch or early.offset > start.reached)):
+                self.heal()
+            self._suspect = False
+        return start.epoch == self._epoch
 
     def remove(self, seat: Seat) -> None:
         """Forget a subscriber."""
         if seat in self._seats:
             self._seats.remove(seat)
             if not self._seats:
-                self._known = False
+                self._known = self._suspect = False
+                self._early = None
                 self._feeds.forget(self)
 
     def take(self, message: Message) -> None:
@@ -124,15 +169,14 @@ class Feed:
         if message.kind == "presence":
             self.holders.add(message.update.id)
         if not self._known:
-            # The first subscriber still reads where it starts; what is missing shows by the next offset.
-            for seat in self._seats:
-                seat.put(message.update)
+            # The first subscriber still reads where it starts, before this message or after it.
+            self._early = Position(message.epoch, message.update.offset)
         elif self._healing is not None:
             self._again = True
         elif message.epoch != self._epoch or message.before > self._offset:
             self.heal()
         elif message.update.offset > self._offset:
-            self._tell(message.update)
+            self._tell(message.before, message.update)
 
     def heal(self) -> None:
         """Read from history what the bus did not bring."""
@@ -140,6 +184,8 @@ class Feed:
             self._again = True
         elif self._known:
             self._healing = asyncio.get_running_loop().create_task(self._heal())
+        else:
+            self._suspect = True
 
     async def _heal(self) -> None:
         try:
@@ -149,23 +195,25 @@ class Feed:
                 start = await read(self._feeds.client, self.names, Position(self._epoch, self._offset))
                 self.holders |= start.holders
                 if start.epoch == self._epoch and start.recovered:
+                    before = min(start.offset, self._offset)
                     for update in start.updates:
                         if update.offset > self._offset:
-                            self._tell(update)
+                            self._tell(before, update)
+                        before = update.offset
                     continue
                 self._epoch, self._offset = start.epoch, start.reached
                 for seat in list(self._seats):
-                    seat.put(Restart())
+                    seat.restart()
         except StoreError as error:
             _LOG.warning("a topic could not be healed", topic=self.names.topic, reason=str(error))
             self._feeds.suspect()
         finally:
             self._healing = None
 
-    def _tell(self, update: Update) -> None:
+    def _tell(self, before: int, update: Update) -> None:
         self._offset = update.offset
         for seat in list(self._seats):
-            seat.put(update)
+            seat.put(before, update)
 
     def reap(self, dead: set[str]) -> None:
         """Take out the members that these processes showed."""

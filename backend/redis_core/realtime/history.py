@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import msgspec
+from msgspec import structs
 
 from redis_core.keys import bus_channel_of, presence_key
 from redis_core.script import load_script
@@ -26,6 +27,7 @@ __all__ = [
     "Update",
     "present",
     "read",
+    "rest_of",
 ]
 
 Kind = Literal["events", "state", "append", "presence"]
@@ -181,6 +183,15 @@ def _text(now: str, reached: int, reply: list[Any], offset: int | None, after: P
         piece["done"] = True
     updates = [Update(reached, "text", msgspec.Raw(msgspec.json.encode(piece)))] if reached > begin else []
     return Start(now, begin, intact and (after is None or offset is not None), updates, reached)
+
+
+def rest_of(update: Update, offset: int) -> Update:
+    """An update for who has a part of it already: a piece of text from this position on; all others are whole."""
+    if update.type != "text":
+        return update
+    piece = update.value
+    piece["text"] = piece["text"].encode()[offset - piece["from"] :].decode("utf-8", "replace")
+    return structs.replace(update, data=msgspec.Raw(msgspec.json.encode(piece | {"from": offset})))
 
 
 async def present(client: Client, fields: list[bytes]) -> tuple[dict[str, msgspec.Raw], set[str]]:
