@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from redis_core.errors import CommandError, ConfigError, PermissionDenied, ProtocolError
-from redis_core.keys import CACHE_BUS, FAMILIES, LOCK_BELL, Family, WorkspaceKeys
+from redis_core.keys import BUS_PATTERN, CACHE_BUS, FAMILIES, LOCK_BELL, Family, WorkspaceKeys
 from redis_core.resilience.epoch import EPOCH_KEY
 from redis_core.secret import Secret
 
@@ -66,8 +66,8 @@ _AUDIT: Final = (
     "scan scard strlen time ttl type xlen zcard"
 ).split()
 
-# Beside those that are named like a tenant's keys.
-_CHANNELS: Final = ("job-events:*", "queue-*", "sys:*")
+# Beside those that are named like a tenant's keys. PSUBSCRIBE is allowed for exactly these patterns, not for narrower ones.
+_CHANNELS: Final = ("job-events:*", "queue-*", "sys:*", BUS_PATTERN)
 _FAMILY_START: Final = re.compile(r"[^<\[]+")
 _USER_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,80}", re.ASCII)
 _PASSWORD_BYTES: Final = 32

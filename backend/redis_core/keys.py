@@ -20,6 +20,7 @@ from redis_core.key_families import FAMILIES, TENANT_WORD, Family
 __all__ = [
     "AUDIT_LOG",
     "BUS_CHANNELS",
+    "BUS_PATTERN",
     "CACHE_BUS",
     "FAMILIES",
     "LOCK_BELL",
@@ -29,7 +30,6 @@ __all__ = [
     "USER_EPOCHS",
     "Family",
     "WorkspaceKeys",
-    "bus_channel",
     "bus_channel_of",
     "cache_address",
     "canary_key",
@@ -77,7 +77,10 @@ AUDIT_LOG: Final = "sys:audit"
 """The stream of what operators changed."""
 
 BUS_CHANNELS: Final = 16
-"""Channels that topics' messages travel on; a process subscribes to all of them."""
+"""Channels that topics' messages travel on."""
+
+BUS_PATTERN: Final = "sys:bus:*"
+"""All of them, for the one subscription of a process. A server's ACL asks for this very pattern, not one that covers it."""
 
 CACHE_BUS: Final = "sys:cache-bus"
 """The stream, or channel, by which processes tell one another what they changed in the cache."""
@@ -260,14 +263,9 @@ def import_key(what: str) -> str:
     return f"sys:import:{check_part(what)}"
 
 
-def bus_channel(partition: int) -> str:
-    """The channel of one partition of the workspaces."""
-    return f"sys:bus:{partition}"
-
-
 def bus_channel_of(workspace: str) -> str:
     """The channel that a workspace's messages travel on."""
-    return bus_channel(zlib.crc32(workspace.encode()) % BUS_CHANNELS)
+    return f"sys:bus:{zlib.crc32(workspace.encode()) % BUS_CHANNELS}"
 
 
 def queue_key(family: str, queue: str, *parts: str) -> str:

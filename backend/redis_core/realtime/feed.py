@@ -1,6 +1,6 @@
 """What a process hears of topics: one feed a topic, shared by all its subscribers, healed from history where a message is missing.
 
-Every workspace counts its messages (the bus sequence, in the tenant's own slot). Messages travel on one of 16 channels, so a process
+Every workspace counts its messages (the bus sequence, in the tenant's own slot). Messages travel on channels of one pattern, so a process
 subscribes once, whatever the number of tenants. A hole in a topic's offsets is healed at once; a last message that was lost shows within
 5 s, by one MGET of the sequences of the workspaces that are listened to. The same MGET tells which processes that show members have died.
 """
@@ -9,84 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final
 
+from redis_core.clock import SYSTEM_CLOCK, Clock
 from redis_core.errors import StoreError
-from redis_core.keys import BUS_CHANNELS, WorkspaceKeys, bus_channel, presence_key
+from redis_core.keys import WorkspaceKeys, presence_key
 from redis_core.log import get_logger
-from redis_core.realtime.history import Kind, Message, Names, Position, Restart, Start, Update, read, rest_of
+from redis_core.realtime.bus import Bus
+from redis_core.realtime.history import Kind, Message, Names, Position, Restart, Start, Update, read
+from redis_core.realtime.seat import Seat, Sink
+from redis_core.realtime.sequences import Sequences
 
 if TYPE_CHECKING:
     from redis_core.client import Client
 
 __all__ = ["Feed", "Feeds", "Kind", "Position", "Restart", "Seat", "Start", "Update"]
 
-Sink = Callable[[Update | Restart], None]
-
 _CHECK: Final = 5.0
-"""Seconds between looks for a last message that was lost; the longest wait of the poll."""
-_POLL: Final = 0.05
-_PAUSE: Final = 0.1
+"""Seconds between looks for a last message that was lost; the longest wait of a poll."""
 _REAP_WITHIN: Final = 0.5
 _LOG: Final = get_logger("redis_core.realtime")
-
-
-class Seat:
-    """One subscriber's place in a feed."""
-
-    __slots__ = ("_feed", "offset", "pending", "sink")
-
-    def __init__(self, feed: Feed, sink: Sink) -> None:
-        self._feed = feed
-        self.sink = sink
-        self.offset = 0
-        """Of the last update that it has."""
-        self.pending: list[tuple[int, Update] | Restart] | None = []
-        """What came while the start was read; None afterwards."""
-
-    def put(self, before: int, update: Update) -> None:
-        """Hand over an update that follows on a position, or what of it the subscriber has not."""
-        if self.pending is not None:
-            self.pending.append((before, update))
-        elif update.offset > self.offset:
-            begin, self.offset = self.offset, update.offset
-            self.sink(update if before >= begin else rest_of(update, begin))
-
-    def restart(self) -> None:
-        """Have the subscriber join again."""
-        if self.pending is not None:
-            self.pending.append(Restart())
-        else:
-            self.sink(Restart())
-
-    def begin(self, start: Start, reached: int) -> bool:
-        """Add to a start what came while it was read; False if something between the two was lost.
-
-        Args:
-            start: as it was read.
-            reached: where the feed is.
-        """
-        at, came = start.reached, list[Update]()
-        for item in self.pending or ():
-            if isinstance(item, Restart):
-                return False
-            before, update = item
-            if update.offset <= at:
-                continue
-            if before > at:
-                return False
-            came.append(update if before == at else rest_of(update, at))
-            at = update.offset
-        if at < reached:
-            return False
-        start.updates += came
-        self.offset, self.pending = at, None
-        return True
-
-    def leave(self) -> None:
-        """Hear no more. Idempotent."""
-        self._feed.remove(self)
 
 
 class Feed:
@@ -115,6 +58,11 @@ class Feed:
         """Subscribers just now."""
         return len(self._seats)
 
+    @property
+    def offset(self) -> int:
+        """Of the last update that was heard."""
+        return self._offset
+
     async def join(self, sink: Sink, after: Position | None) -> tuple[Start, Seat]:
         """Subscribe: what came after a position, or the whole, and then each update as it comes, none lost or doubled.
 
@@ -127,7 +75,7 @@ class Feed:
 
         Budget: 1 trip; a script of 2 commands. 2 more if an update was lost, or the topic began anew, during it.
         """
-        seat = Seat(self, sink)
+        seat = Seat(self.remove, sink)
         self._seats.append(seat)
         try:
             await self._feeds.listen(self)
@@ -177,6 +125,17 @@ class Feed:
             self.heal()
         elif message.update.offset > self._offset:
             self._tell(message.before, message.update)
+
+    def compare(self, before: int, epoch: str, offset: int) -> None:
+        """Heal, if the topic is not where we are.
+
+        Args:
+            before: our offset when the store was asked.
+            epoch: the topic's.
+            offset: the topic's.
+        """
+        if not self._known or epoch != self._epoch or not before <= offset <= self._offset:
+            self.heal()
 
     def heal(self) -> None:
         """Read from history what the bus did not bring."""
@@ -246,20 +205,25 @@ class Feeds:
 
     Args:
         client: the store.
+        clock: tells when to look for what was lost.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, clock: Clock = SYSTEM_CLOCK) -> None:
         # Never memory: what it does not have is no news of a topic.
         self.client = client.primary
         self.live = True
         """Whether the store answered when it was last asked."""
         self._feeds: dict[tuple[str, str, Kind], Feed] = {}
-        self._sequences: dict[str, int] = {}
+        self.sequences = Sequences()
         self._listeners: list[Callable[[bool], None]] = []
-        self._tasks: list[asyncio.Task[None]] = []
-        self._ready = asyncio.Event()
-        self._polls = False
-        self._wake = asyncio.Event()
+        self._bus = Bus(
+            self.client,
+            hear=lambda payload: self._take(payload),  # noqa: PLW0108 - a test may stand in between
+            lost=self._heal_all,
+            look=self._look,
+            every=_CHECK,
+            clock=clock,
+        )
         client.meter.watch(self, Feeds.totals)
 
     def feed(self, workspace: str, topic: str, kind: Kind) -> Feed:
@@ -289,8 +253,7 @@ class Feeds:
 
     def wake(self) -> None:
         """Something was published here: a poll need not wait."""
-        if self._polls:
-            self._wake.set()
+        self._bus.wake()
 
     def suspect(self) -> None:
         """A read failed."""
@@ -299,10 +262,7 @@ class Feeds:
     async def listen(self, feed: Feed) -> None:
         """Keep a feed, and see to it that messages arrive."""
         self._feeds.setdefault((feed.names.workspace, feed.names.topic, feed.names.kind), feed)
-        if not self._tasks:
-            loop = asyncio.get_running_loop()
-            self._tasks = [loop.create_task(self._hear()), loop.create_task(self._check())]
-        await self._ready.wait()
+        await self._bus.start()
 
     def forget(self, feed: Feed) -> None:
         """Nobody listens to this feed."""
@@ -312,87 +272,61 @@ class Feeds:
 
     async def aclose(self) -> None:
         """End its tasks. Idempotent."""
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await self._bus.aclose()
         for feed in list(self._feeds.values()):
             await feed.aclose()
-
-    async def _hear(self) -> None:
-        while True:
-            try:
-                link = await self.client.subscribe(*map(bus_channel, range(BUS_CHANNELS)))
-            except StoreError as error:
-                # A store without subscriptions, or one that is away: the sequences are polled until there is one.
-                _LOG.warning("topics are polled", reason=str(error))
-                self._polls = True
-                self._ready.set()
-                self._wake.set()
-                await asyncio.sleep(_CHECK)
-                continue
-            self._polls = False
-            self._ready.set()
-            self._heal_all()
-            try:
-                async with link:
-                    async for message in link:
-                        if message.gap:
-                            self._heal_all()
-                        else:
-                            self._take(message.payload)
-            except StoreError as error:
-                _LOG.warning("the link to the bus was lost", reason=str(error))
-            await asyncio.sleep(_PAUSE)
 
     def _take(self, payload: bytes) -> None:
         message = Message.of(payload)
         if message is None:
             _LOG.warning("a message of the bus is none of ours")
             return
-        if self._sequences.get(message.workspace) == message.sequence - 1:
-            # Only without a hole: after one the next look finds a difference, and heals.
-            self._sequences[message.workspace] = message.sequence
+        self.sequences.hear(message.workspace, message.sequence)
         feed = self._feeds.get((message.workspace, message.topic, message.kind))
         if feed is not None:
             feed.take(message)
 
-    async def _check(self) -> None:
-        wait = _POLL
-        while True:
-            try:
-                await asyncio.wait_for(self._wake.wait(), wait if self._polls else _CHECK)
-                wait = _POLL
-            except TimeoutError:
-                wait = min(wait * 1.5, _CHECK)
-            self._wake.clear()
-            if self._feeds and await self._look():
-                wait = _POLL
-
     async def _look(self) -> bool:
-        """Compare the sequences with what was heard; whether something was missing. Budget: 1 command."""
-        workspaces = sorted({workspace for workspace, _, _ in self._feeds})
+        """Compare the sequences with what was heard; whether something was missing.
+
+        Budget: 1 command; where a sequence is another one 1 trip more, with a command for each topic of the workspace.
+        """
+        before = self.sequences.before({workspace for workspace, _, _ in self._feeds})
+        if not before:
+            return False
         holders = sorted(set[str]().union(*(feed.holders for feed in self._feeds.values())))
-        names = [WorkspaceKeys(name).key("bus") for name in workspaces]
         try:
-            found = await self.client.mget(*names, *map(presence_key, holders))
+            found = await self.client.mget(
+                *(WorkspaceKeys(name).key("bus") for name in before), *map(presence_key, holders)
+            )
+            leases = found[len(before) :]
+            self._reap({holder for holder, lease in zip(holders, leases, strict=True) if lease is None})
+            sequences = {name: int(value or 0) for name, value in zip(before, found, strict=False)}
+            if news := self.sequences.compare(before, sequences):
+                await self._compare(news)
         except StoreError:
             self._link(live=False)
             return False
-        leases = found[len(names) :]
-        self._reap({holder for holder, lease in zip(holders, leases, strict=True) if lease is None})
-        missing = False
-        for workspace, value in zip(workspaces, found[: len(names)], strict=True):
-            sequence = int(value or 0)
-            if self._sequences.get(workspace) != sequence:
-                self._sequences[workspace] = sequence
-                missing = True
-                for (owner, _, _), feed in list(self._feeds.items()):
-                    if owner == workspace:
-                        feed.heal()
         self._link(live=True)
-        return missing
+        return bool(news)
+
+    async def _compare(self, workspaces: Collection[str]) -> None:
+        """Heal the topics of these workspaces that are not where we are. Budget: 1 trip; a command for each topic."""
+        feeds = [feed for feed in self._feeds.values() if feed.names.workspace in workspaces]
+        offsets = [feed.offset for feed in feeds]
+        batch = self.client.pipeline()
+        for feed in feeds:
+            batch.hmget(feed.names.meta, "e", "o")
+        try:
+            replies = await batch.send()
+        except StoreError:
+            self.sequences.doubt(workspaces)
+            raise
+        for feed, offset, found in zip(feeds, offsets, replies, strict=True):
+            if isinstance(found, StoreError):
+                feed.heal()
+            else:
+                feed.compare(offset, (found[0] or b"").decode(), int(found[1] or 0))
 
     def _reap(self, dead: set[str]) -> None:
         if dead:
@@ -409,5 +343,6 @@ class Feeds:
             self.live = live
             if live:
                 self._heal_all()
+                self._bus.subscribe()
             for listener in list(self._listeners):
                 listener(live)
