@@ -18,6 +18,7 @@ from redis_core.api.realtime_wire import EventStreamWire
 from redis_core.client import Client
 from redis_core.errors import StoreUnavailable
 from redis_core.realtime.feed import Feeds, Position, Restart, Start, Update
+from redis_core.realtime.sequences import Sequences
 from redis_core.realtime_token import Claims
 from redis_core.secret import Secret
 from redis_core.sessions.pepper import PepperRing
@@ -92,6 +93,7 @@ class ScriptedFeeds:
         self.live = True
         self.made: dict[tuple[str, str, str], ScriptedFeed] = {}
         self.listeners: list[Callable[[bool], None]] = []
+        self.sequences = Sequences()
 
     def feed(self, workspace: str, topic: str, kind: str) -> ScriptedFeed:
         return self.made.setdefault((workspace, topic, kind), ScriptedFeed(self))

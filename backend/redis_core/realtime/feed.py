@@ -29,6 +29,7 @@ __all__ = ["Feed", "Feeds", "Kind", "Position", "Restart", "Seat", "Start", "Upd
 _CHECK: Final = 5.0
 """Seconds between looks for a last message that was lost; the longest wait of a poll."""
 _REAP_WITHIN: Final = 0.5
+_REMEMBERED: Final = 64
 _LOG: Final = get_logger("redis_core.realtime")
 
 
@@ -44,9 +45,13 @@ class Feed:
         self._known = False
         """Whether a first subscriber's start was read: until then there is no position."""
         self._early: Position | None = None
-        """Where the last message led that came before the position was known."""
+        """Where the topic was said to be before the position was known."""
         self._suspect = False
         """Whether messages may be missing that came before the position was known."""
+        self._recent: dict[int, int] = {}
+        """Digests of the last updates, by offset: what is told again is told apart from another update of the same offset."""
+        self._lost = False
+        """Whether the store has lost updates that were heard here."""
         self._healing: asyncio.Task[None] | None = None
         self._again = False
         self._reaping: asyncio.Task[None] | None = None
@@ -96,7 +101,8 @@ class Feed:
     def _knows(self, start: Start) -> bool:
         """Whether a start is of the feed's epoch; the first one tells the feed where it is."""
         if not self._known:
-            self._known, self._epoch, self._offset = True, start.epoch, start.reached
+            self._known = True
+            self._begin(start)
             early, self._early = self._early, None
             if self._suspect or (early and (early.epoch != start.epoch or early.offset > start.reached)):
                 self.heal()
@@ -108,7 +114,7 @@ class Feed:
         if seat in self._seats:
             self._seats.remove(seat)
             if not self._seats:
-                self._known = self._suspect = False
+                self._known = self._suspect = self._lost = False
                 self._early = None
                 self._feeds.forget(self)
 
@@ -118,13 +124,33 @@ class Feed:
             self.holders.add(message.update.id)
         if not self._known:
             # The first subscriber still reads where it starts, before this message or after it.
-            self._early = Position(message.epoch, message.update.offset)
+            self._came_early(Position(message.epoch, message.update.offset))
         elif self._healing is not None:
             self._again = True
         elif message.epoch != self._epoch or message.before > self._offset:
             self.heal()
-        elif message.update.offset > self._offset:
+        elif message.before == self._offset:
             self._tell(message.before, message.update)
+            self._remember(message.update)
+        elif message.update.offset > self._offset or not self._repeats(message.update):
+            self.heal()
+
+    def _remember(self, update: Update) -> None:
+        if len(self._recent) >= _REMEMBERED:
+            del self._recent[next(iter(self._recent))]
+        self._recent[update.offset] = _digest(update)
+
+    def _repeats(self, update: Update) -> bool:
+        """Whether an update that is none after ours was heard before. If another one was heard in its place, the store has lost that."""
+        digest = self._recent.get(update.offset)
+        self._lost = self._lost or digest not in {None, _digest(update)}
+        return digest == _digest(update)
+
+    def lost(self) -> None:
+        """The store has lost updates of the workspace, perhaps of this topic: it begins a new epoch."""
+        if self._known:
+            self._lost = True
+        self.heal()
 
     def compare(self, before: int, epoch: str, offset: int) -> None:
         """Heal, if the topic is not where we are.
@@ -134,8 +160,15 @@ class Feed:
             epoch: the topic's.
             offset: the topic's.
         """
-        if not self._known or epoch != self._epoch or not before <= offset <= self._offset:
+        if not self._known:
+            self._came_early(Position(epoch, offset))
+        elif epoch != self._epoch or not before <= offset <= self._offset:
             self.heal()
+
+    def _came_early(self, position: Position) -> None:
+        early = self._early
+        if early is None or early.epoch != position.epoch or early.offset < position.offset:
+            self._early = position
 
     def heal(self) -> None:
         """Read from history what the bus did not bring."""
@@ -151,23 +184,39 @@ class Feed:
             self._again = True
             while self._again and self._seats:
                 self._again = False
-                start = await read(self._feeds.client, self.names, Position(self._epoch, self._offset))
+                lost, after = self._lost, Position(self._epoch, self._offset)
+                known = max(self._feeds.sequences.highest(self.names.workspace), 1)
+                start = await read(self._feeds.client, self.names, after, lost=known if lost else 0)
+                self._lost = self._lost and not lost
                 self.holders |= start.holders
-                if start.epoch == self._epoch and start.recovered:
-                    before = min(start.offset, self._offset)
-                    for update in start.updates:
-                        if update.offset > self._offset:
-                            self._tell(before, update)
-                        before = update.offset
-                    continue
-                self._epoch, self._offset = start.epoch, start.reached
-                for seat in list(self._seats):
-                    seat.restart()
+                if start.epoch == after.epoch == self._epoch and start.reached < after.offset:
+                    # It has less than it had. What it gets from now on must not look like what it lost.
+                    self._lost = self._again = True
+                elif start.epoch == self._epoch and start.recovered:
+                    self._tell_all(start)
+                else:
+                    self._begin(start)
+                    for seat in list(self._seats):
+                        seat.restart()
         except StoreError as error:
             _LOG.warning("a topic could not be healed", topic=self.names.topic, reason=str(error))
             self._feeds.suspect()
         finally:
             self._healing = None
+
+    def _begin(self, start: Start) -> None:
+        self._epoch, self._offset = start.epoch, start.reached
+        self._recent.clear()
+
+    def _tell_all(self, start: Start) -> None:
+        before = min(start.offset, self._offset)
+        for update in start.updates:
+            if update.offset > self._offset:
+                self._tell(before, update)
+                if self.names.kind in {"events", "state"}:
+                    # Of the other kinds several updates are read as one.
+                    self._remember(update)
+            before = update.offset
 
     def _tell(self, before: int, update: Update) -> None:
         self._offset = update.offset
@@ -198,6 +247,10 @@ class Feed:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+
+def _digest(update: Update) -> int:
+    return hash((update.type, update.id, bytes(update.data)))
 
 
 class Feeds:
@@ -303,6 +356,9 @@ class Feeds:
             self._reap({holder for holder, lease in zip(holders, leases, strict=True) if lease is None})
             sequences = {name: int(value or 0) for name, value in zip(before, found, strict=False)}
             if news := self.sequences.compare(before, sequences):
+                for (workspace, _, _), feed in list(self._feeds.items()):
+                    if sequences[workspace] < (before[workspace] or 0):
+                        feed.lost()
                 await self._compare(news)
         except StoreError:
             self._link(live=False)

@@ -134,7 +134,9 @@ class Names:
         return self.keys.key("topic-once", self.kind, *self.topic.split(":"), id)
 
 
-async def read(client: Client, names: Names, after: Position | None, *, whole: bool = True) -> Start:
+async def read(
+    client: Client, names: Names, after: Position | None, *, whole: bool = True, lost: int = 0
+) -> Start:
     """What comes after a position, or the whole where there is none or history does not cover it.
 
     Args:
@@ -142,6 +144,8 @@ async def read(client: Client, names: Names, after: Position | None, *, whole: b
         names: the topic.
         after: the reader's position.
         whole: False leaves the document out: only whether history covers the position matters.
+        lost: the store has lost updates of the position's epoch, and had this sequence of the bus or none that is known (1): the topic
+            gets another epoch, so that nobody takes later updates for them.
 
     Budget: 1 trip; a script of 2 commands, for presence 1 command more.
     """
@@ -149,7 +153,9 @@ async def read(client: Client, names: Names, after: Position | None, *, whole: b
     reply = cast(
         "list[Any]",
         await client.confined(names.keys).run(
-            _READ, (names.meta, names.body), (names.kind, epoch, max(offset, 0), secrets.token_hex(6))
+            _READ,
+            (names.meta, names.body, names.bus),
+            (names.kind, epoch, max(offset, 0), secrets.token_hex(6), lost),
         ),
     )
     now, reached = reply[0].decode(), int(reply[1])
@@ -177,8 +183,8 @@ def _text(now: str, reached: int, reply: list[Any], offset: int | None, after: P
     body: bytes = reply[4] or b""
     ended = bool(reply[3])
     begin = offset or 0
-    intact = len(body) == reached - ended
-    piece: dict[str, object] = {"from": begin, "text": body[begin:].decode("utf-8", "replace")}
+    intact = len(body) == max(reached - ended - begin, 0)
+    piece: dict[str, object] = {"from": begin, "text": body.decode("utf-8", "replace")}
     if ended:
         piece["done"] = True
     updates = [Update(reached, "text", msgspec.Raw(msgspec.json.encode(piece)))] if reached > begin else []

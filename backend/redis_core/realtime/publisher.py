@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 __all__ = ["KEPT", "Publisher", "Publishing"]
 
 Publishing = Callable[[str], tuple[list[str], "tuple[Argument, ...]"]]
-"""Keys and arguments of `topic_publish.lua` for an idempotency key."""
+"""Keys and arguments of `topic_publish.lua` for an idempotency key; what is known of the bus is added as it is sent."""
 
 KEPT: Final = Position("", 0)
 """The position of an update that is in the journal: it has none yet."""
 _PUBLISH: Final = load_script("topic_publish")
 _KIND: Final = "topic"
+_PLAIN: Final = 3
+"""Words of a reply that names no sequence, as nothing was published now."""
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 
 
@@ -78,11 +80,15 @@ class Publisher:
 
     async def _run(self, workspace: str, keys: Sequence[str], args: Sequence[Argument]) -> Position:
         redis = self._client.primary.confined(WorkspaceKeys(workspace))
-        reply = cast("list[Any]", await redis.run(_PUBLISH, keys, args))
+        feeds = self._client.service(Feeds)
+        known = feeds.sequences.highest(workspace)
+        reply = cast("list[Any]", await redis.run(_PUBLISH, keys, (*args, known)))
         if reply[0] == 0:
             raise VersionConflict(int(reply[1]))
         self._client.meter.count("topic_updates_total", str(args[0]))
-        self._client.service(Feeds).wake()
+        if len(reply) > _PLAIN:
+            feeds.sequences.know(workspace, int(reply[3]))
+        feeds.wake()
         return Position(reply[1].decode(), int(reply[2]))
 
     async def _publish_kept(self, records: Sequence[Record]) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Final
 
 __all__ = ["Sequences"]
+
+_KNOWN_AT_MOST: Final = 10_000
+"""Workspaces whose highest sequence is kept."""
 
 
 class Sequences:
@@ -13,9 +17,22 @@ class Sequences:
     def __init__(self) -> None:
         self._heard: dict[str, int] = {}
         """Of the workspaces that are listened to: up to where nothing is missing."""
+        self._highest: dict[str, int] = {}
+
+    def know(self, workspace: str, sequence: int) -> None:
+        """The store had this one."""
+        if sequence > self.highest(workspace):
+            if workspace not in self._highest and len(self._highest) >= _KNOWN_AT_MOST:
+                del self._highest[next(iter(self._highest))]
+            self._highest[workspace] = sequence
+
+    def highest(self, workspace: str) -> int:
+        """The highest that the store is known to have had: one that has less has lost updates. 0 if nothing is known."""
+        return self._highest.get(workspace, 0)
 
     def hear(self, workspace: str, sequence: int) -> None:
         """A message came."""
+        self.know(workspace, sequence)
         if self._heard.get(workspace) == sequence - 1:
             # Only without a hole: after one the next look finds a difference, and heals.
             self._heard[workspace] = sequence
@@ -38,6 +55,7 @@ class Sequences:
             known, now = before[workspace], self._heard.get(workspace)
             if known is None or now is None or not known <= sequence <= now:
                 news.add(workspace)
+                self.know(workspace, sequence)
                 self._heard[workspace] = sequence
         return news
 

@@ -63,7 +63,7 @@ class World:
     async def listening(self) -> AsyncIterator[None]:
         tasks = [asyncio.create_task(self.listen(f"t{number}")) for number in range(TOPICS)]
         try:
-            await self.until(lambda: self.reads == TOPICS)
+            await self.until(lambda: self.reads >= TOPICS)
             await self.pass_time(30)
             self.reads = 0
             yield

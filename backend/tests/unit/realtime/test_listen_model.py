@@ -29,7 +29,7 @@ def steps_of(*names: str) -> st.SearchStrategy[list[Step]]:
     return st.lists(st.one_of(st.sampled_from(names), COMES), max_size=25)
 
 
-STEPS = steps_of(*UNHARMED, "trim", "forget")
+STEPS = steps_of(*UNHARMED, "trim", "forget", "save", "roll back")
 UNTRIMMED = steps_of(*UNHARMED)
 
 
@@ -77,7 +77,12 @@ class World:
         self.take = self.feeds._take
         self.feeds._take = self.passes  # type: ignore[method-assign]
         self.fault = ""
-        self.published: dict[Position, object] = {}
+        self.published: dict[int, int] = {}
+        self.history: list[int] = []
+        """What the store has been told and has not lost."""
+        self.follows: dict[int, int | None] = {}
+        """Of each event the one before it, in the store's history."""
+        self.saved: Any = None
         self.versions: list[object] = [None]
         self.text = ""
         self.number = 0
@@ -126,7 +131,9 @@ class World:
         match self.topic:
             case Topic():
                 self.now = await self.topic.publish(self.number, id=f"id{self.number}")
-                self.published[self.now] = ("msg", self.number)
+                self.published[self.number] = self.now.offset
+                self.follows[self.number] = self.history[-1] if self.history else None
+                self.history.append(self.number)
             case SharedState():
                 patch = {f"k{self.number % 3}": self.number}
                 self.now = await self.topic.patch(patch)
@@ -161,10 +168,39 @@ class World:
             case "forget":
                 await self.client.delete(key("topic", self.kind, "t"), key("topic-meta", self.kind, "t"))
                 await self.publish()
+            case "save" | "roll back":
+                await self.remember(step)
             case "look":
                 await self.feeds._look()
             case _:
                 await self.turn()
+
+    async def remember(self, step: str) -> None:
+        if step == "save":
+            self.saved = await self.contents(), list(self.history), self.versions[-1]
+        elif self.saved is not None:
+            await self.roll_back(*self.saved)
+            await self.publish()
+
+    async def contents(self) -> tuple[Any, Any, Any]:
+        key = self.workspace.keys.key
+        return (
+            await self.client.get(key("bus")),
+            await self.client.hgetall(key("topic-meta", self.kind, "t")),
+            await self.client.execute("XRANGE", key("topic", self.kind, "t"), "-", "+"),
+        )
+
+    async def roll_back(self, contents: tuple[Any, Any, Any], history: list[int], version: object) -> None:
+        """The store has what it had when it was saved."""
+        key = self.workspace.keys.key
+        bus, meta, entries = contents
+        await self.client.set(key("bus"), bus)
+        await self.client.delete(key("topic-meta", self.kind, "t"), key("topic", self.kind, "t"))
+        await self.client.hset(key("topic-meta", self.kind, "t"), meta)
+        for entry, fields in entries:
+            await self.client.execute("XADD", key("topic", self.kind, "t"), entry, *fields)
+        self.history = list(history)
+        self.versions.append(version)
 
     async def turn(self) -> None:
         for _ in range(5):
@@ -202,19 +238,21 @@ class Events(World):
         super().__init__("events")
 
     def holds(self, ear: Ear, first: Position | None) -> None:
-        at = first
+        at, last = first, None
         assert at is not None
         for item in ear.heard:
             if isinstance(item, Gap):
                 assert item.position.epoch != at.epoch or item.position.offset > at.offset
-                at = item.position
+                at, last = item.position, None
                 continue
             position, event = item
             assert position == Position(at.epoch, at.offset + 1), (
                 "one was left out, repeated, or out of order"
             )
-            assert self.published[position] == event
-            at = position
+            assert (event[0], self.published[event[1]]) == ("msg", position.offset)
+            if last is not None:
+                assert self.follows[event[1]] == last, "what was lost by the store was passed over in silence"
+            at, last = position, event[1]
         if not any(isinstance(item, Gap) for item in ear.heard):
             assert [item[1] for item in ear.heard if not isinstance(item, Gap)] == [
                 ("msg", number) for number in range(2, self.number + 1)
@@ -230,6 +268,8 @@ class State(World):
         seen = -1
         for item in ear.heard:
             if isinstance(item, Gap):
+                if self.saved is not None:
+                    seen = -1
                 continue
             kind, data = item[1]
             document = data if kind == "snap" else merge_patch(document, data)
