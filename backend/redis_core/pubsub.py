@@ -39,6 +39,8 @@ _KEPT: Final = 1_000
 """Updates that history keeps."""
 _AGE: Final = 86_400_000
 """Milliseconds after a topic's last update that its history is kept."""
+_WAITING: Final = 1_000
+"""Updates that wait for a listener; one that is slower than that goes on from history."""
 _TRIES: Final = 20
 _JOIN_AGAIN: Final = 0.5
 """Seconds after which a listener whose topic began anew asks again, while the store is away."""
@@ -66,18 +68,21 @@ class _Topic:
     ) -> AsyncGenerator[tuple[Position, Update] | Gap, None]:
         """Updates with their positions, none lost or doubled; a `Gap` where history no longer covers what was missed.
 
+        At most 1,000 updates wait for who takes them; who is slower than that gets them from history.
+
         Args:
             after: the last position seen; without one events begin now, the other kinds with the whole; `BEGINNING` for all that history has.
 
         Raises:
             StoreUnavailable: the store is away as it begins.
         """
-        feed = self._client.service(Feeds).feed(self._names.workspace, self.name, self._kind)
         began = False
         while True:
+            # Anew each time: while nobody sits in a feed it is forgotten, and another may have taken its place.
+            feed = self._client.service(Feeds).feed(self._names.workspace, self.name, self._kind)
             queue: asyncio.Queue[Update | Restart] = asyncio.Queue()
             try:
-                start, seat = await feed.join(queue.put_nowait, after)
+                start, seat = await feed.join(partial(_put, queue), after)
             except StoreError:
                 if not began:
                     raise
@@ -274,6 +279,14 @@ def merge_patch(target: Any, patch: Any) -> Any:
         else:
             merged[name] = merge_patch(merged.get(name), value)
     return merged
+
+
+def _put(queue: asyncio.Queue[Update | Restart], item: Update | Restart) -> None:
+    if queue.qsize() >= _WAITING:
+        while not queue.empty():
+            queue.get_nowait()
+        item = Restart()
+    queue.put_nowait(item)
 
 
 def _json(value: object) -> bytes:
