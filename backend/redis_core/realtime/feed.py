@@ -49,7 +49,7 @@ class Feed:
         self._suspect = False
         """Whether messages may be missing that came before the position was known."""
         self._recent: dict[int, int] = {}
-        """Digests of the last updates, by offset: what is told again is told apart from another update of the same offset."""
+        """What the last updates were like, by offset: one that is told again is not another one of the same offset."""
         self._lost = False
         """Whether the store has lost updates that were heard here."""
         self._healing: asyncio.Task[None] | None = None
@@ -132,19 +132,22 @@ class Feed:
         elif message.before == self._offset:
             self._tell(message.before, message.update)
             self._remember(message.update)
-        elif message.update.offset > self._offset or not self._repeats(message.update):
+        elif message.update.offset > self._offset:
+            # A piece of text that begins where none of ours ended.
+            self.lost()
+        elif not self._repeats(message.update):
             self.heal()
 
     def _remember(self, update: Update) -> None:
         if len(self._recent) >= _REMEMBERED:
             del self._recent[next(iter(self._recent))]
-        self._recent[update.offset] = _digest(update)
+        self._recent[update.offset] = _likeness(update)
 
     def _repeats(self, update: Update) -> bool:
         """Whether an update that is none after ours was heard before. If another one was heard in its place, the store has lost that."""
-        digest = self._recent.get(update.offset)
-        self._lost = self._lost or digest not in {None, _digest(update)}
-        return digest == _digest(update)
+        heard, told = self._recent.get(update.offset), _likeness(update)
+        self._lost = self._lost or heard not in {None, told}
+        return heard == told
 
     def lost(self) -> None:
         """The store has lost updates of the workspace, perhaps of this topic: it begins a new epoch."""
@@ -201,6 +204,12 @@ class Feed:
         except StoreError as error:
             _LOG.warning("a topic could not be healed", topic=self.names.topic, reason=str(error))
             self._feeds.suspect()
+        except Exception as error:  # noqa: BLE001 - the next message tries again
+            _LOG.error(
+                "a topic could not be healed",
+                topic=self.names.topic,
+                error=f"{type(error).__name__}: {error}",
+            )
         finally:
             self._healing = None
 
@@ -249,7 +258,7 @@ class Feed:
             await asyncio.wait(tasks)
 
 
-def _digest(update: Update) -> int:
+def _likeness(update: Update) -> int:
     return hash((update.type, update.id, bytes(update.data)))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -83,8 +84,8 @@ async def test_who_listened_and_who_was_away_are_told_of_a_gap(publisher: str) -
             if publisher == "another":
                 # The listener's process notices first: it looks as soon as the store is there.
                 await until(lambda: live[1:2] == ["gap"])
-            for number in ("9'", "10'", "11'"):
-                await surely(lambda number=number: by.topic("t").publish(number))
+            for event in ("9'", "10'", "11'"):
+                await surely(partial(by.topic("t").publish, event))
             await surely(lambda: by.state("t").set({"a": 2}))
             await surely(lambda: by.state("t").patch({"b": 2}))
             await surely(lambda: by.text("t").append("then more"))

@@ -12,8 +12,8 @@ import pytest
 from redis_core.client import Client
 from redis_core.errors import StoreUnavailable
 from redis_core.pubsub import Gap
-from redis_core.realtime import feed
 from redis_core.realtime.feed import Feeds
+from redis_core.realtime.history import read
 from redis_core.testing import FakeClock
 from redis_core.transport.memory import MockRedisClient
 from tests.unit.transport.rest_stub import rest_stub, upstash
@@ -47,13 +47,12 @@ class World:
         self.workspace = self.client.workspace("acme")
         self.heard: list[tuple[str, Any]] = []
         self.reads = 0
-        real = feed.read
 
-        async def read(*args: Any, **options: Any) -> Any:
+        async def counted(*args: Any, **options: Any) -> Any:
             self.reads += 1
-            return await real(*args, **options)
+            return await read(*args, **options)
 
-        monkeypatch.setattr(feed, "read", read)
+        monkeypatch.setattr("redis_core.realtime.feed.read", counted)
 
     async def listen(self, name: str) -> None:
         async for item in self.workspace.topic(name).listen():

@@ -11,7 +11,8 @@ import pytest
 from redis_core.client import Client
 from redis_core.errors import StoreUnavailable
 from redis_core.pubsub import BEGINNING, Gap, Position, Topic
-from redis_core.realtime import feed
+from redis_core.realtime.feed import Feeds
+from redis_core.realtime.history import read
 from redis_core.transport.memory import MockRedisClient
 
 
@@ -38,7 +39,7 @@ async def test_who_is_too_slow_goes_on_from_history(client: Client) -> None:
     items = topic.listen(after=first)
     await topic.publish(1)
     heard = [await anext(items)]
-    queues = [seat.sink.args[0] for one in client.service(feed.Feeds)._feeds.values() for seat in one._seats]  # type: ignore[attr-defined]
+    queues = [seat.sink.args[0] for one in client.service(Feeds)._feeds.values() for seat in one._seats]  # type: ignore[attr-defined]
     for number in range(2, 1_202):
         await topic.publish(number)
     assert all(queue.qsize() <= 1_000 for queue in queues)
@@ -75,7 +76,7 @@ async def test_a_listener_whose_rejoin_fails_hears_on_though_another_came_meanwh
     tasks = [asyncio.create_task(hear(topic, first, heard["a"]))]
     await topic.publish(2)
     await until(lambda: heard["a"])
-    real, reads, failed = feed.read, 0, asyncio.Event()
+    reads, failed = 0, asyncio.Event()
 
     async def flaky(*args: Any, **options: Any) -> Any:
         nonlocal reads
@@ -84,9 +85,9 @@ async def test_a_listener_whose_rejoin_fails_hears_on_though_another_came_meanwh
             # What the feed heals by is read; what the listener comes back by is not.
             failed.set()
             raise StoreUnavailable("away again")
-        return await real(*args, **options)
+        return await read(*args, **options)
 
-    monkeypatch.setattr(feed, "read", flaky)
+    monkeypatch.setattr("redis_core.realtime.feed.read", flaky)
     key = workspace.keys.key
     await client.delete(key("topic", "events", "t"), key("topic-meta", "events", "t"))
     await topic.publish(3)
@@ -136,19 +137,19 @@ async def test_of_a_text_only_what_is_new_is_read(client: Client, monkeypatch: p
         return replies
 
     monkeypatch.setattr(client.transport, "execute", noted)
-    start = await feed.read(client, text._names, at)
+    start = await read(client, text._names, at)
     assert (start.recovered, start.updates, bodies) == (True, [], [b""])
-    start = await feed.read(client, text._names, Position(at.epoch, 100_000))
+    start = await read(client, text._names, Position(at.epoch, 100_000))
     assert (start.recovered, start.updates[0].value, bodies[1:]) == (
         True,
         {"from": 100_000, "text": "é"},
         ["é".encode()],
     )
-    start = await feed.read(client, text._names, Position("another", 100_000))
+    start = await read(client, text._names, Position("another", 100_000))
     assert not start.recovered
     assert len(bodies[2]) == 100_002
     await client.delete(text._names.body)
-    assert not (await feed.read(client, text._names, Position(at.epoch, 100_000))).recovered
+    assert not (await read(client, text._names, Position(at.epoch, 100_000))).recovered
 
 
 async def test_many_publishers_at_once_are_heard_in_one_order_by_all(client: Client) -> None:

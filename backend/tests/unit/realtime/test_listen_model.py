@@ -7,14 +7,15 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from redis_core.client import Client
 from redis_core.pubsub import Gap, Position, SharedState, SharedText, Topic, merge_patch
-from redis_core.realtime import feed
 from redis_core.realtime.feed import Feeds
+from redis_core.realtime.history import read
 from redis_core.transport.memory import MockRedisClient
 
 WITHIN = 20.0
@@ -98,20 +99,19 @@ class World:
     @contextmanager
     def answers_on_their_way(self) -> Iterator[asyncio.Event]:
         """What is read from history arrives when the block ends; the event says that something was read."""
-        real, was_read, arrives = feed.read, asyncio.Event(), asyncio.Event()
+        was_read, arrives = asyncio.Event(), asyncio.Event()
 
-        async def read(*args: Any, **options: Any) -> Any:
-            start = await real(*args, **options)
+        async def slow(*args: Any, **options: Any) -> Any:
+            start = await read(*args, **options)
             was_read.set()
             await arrives.wait()
             return start
 
-        feed.read = read
-        try:
-            yield was_read
-        finally:
-            feed.read = real
-            arrives.set()
+        with patch("redis_core.realtime.feed.read", slow):
+            try:
+                yield was_read
+            finally:
+                arrives.set()
 
     async def come(self, who: str, during: list[str]) -> None:
         ears = {"first": self.ears[:1], "second": self.ears[1:], "both": self.ears}[who]
