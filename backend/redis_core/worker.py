@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from redis_core.errors import ConfigError
-from redis_core.keys import queue_key
 from redis_core.log import get_logger
 from redis_core.queueing.engine import QueueEngine
 from redis_core.queueing.run import Middleware, Runner
@@ -115,11 +114,8 @@ class Worker:
         ]
 
         client.meter.watch(self, Worker.totals)
-        for station in self.stations:
-            queue, key = station.shard.name.partition("#")[0], queue_key("queue-jobs", station.shard.name)
-            keys = client.meter.lengths.setdefault(f"queue_depth|{queue}", [])
-            if key not in keys:
-                keys.append(key)
+        for queue in chosen:
+            self._engine.tell_depth(queue)
 
     def totals(self) -> dict[str, float]:
         """What runs, by the metrics' names."""

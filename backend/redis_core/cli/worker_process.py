@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -17,6 +18,7 @@ from typing import Any, Final
 from redis_core.client import connect
 from redis_core.config import load_settings
 from redis_core.errors import ConfigError
+from redis_core.exposition import figures_of
 from redis_core.log import get_logger
 from redis_core.metrics import Metrics
 from redis_core.queueing.probe import probe
@@ -107,7 +109,9 @@ async def _work(options: Options, tasks: list[Task[..., Any]], schedules: list[S
             health_file=options.health_file,
         )
         if options.health_port is not None:
-            await stack.enter_async_context(probe("0.0.0.0", options.health_port, worker.report))  # noqa: S104 - for probes from outside
+            await stack.enter_async_context(
+                probe("0.0.0.0", options.health_port, worker.report, partial(figures_of, client))  # noqa: S104 - for probes from outside
+            )
         await worker.run(signals=True)
 
 

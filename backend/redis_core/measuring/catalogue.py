@@ -49,7 +49,7 @@ _METRICS: Final = (
     Metric("jobs_running", "gauge", "jobs", "Jobs that run now"),
     Metric("job_duration_seconds", "histogram", "seconds", "How long runs of jobs took", "queue"),
     Metric("queue_wait_seconds", "histogram", "seconds", "From enqueueing to the first run, a delay included", "queue"),
-    Metric("queue_depth", "gauge", "jobs", "Unfinished jobs of a queue, looked at once a minute by its workers", "queue", "max"),
+    Metric("queue_depth", "gauge", "jobs", "Unfinished jobs of a queue, looked at once a minute by who works on it or enqueues", "queue", "max"),
     Metric("streams", "gauge", "streams", "Realtime connections that are open"),
     Metric("streams_parked", "gauge", "streams", "Realtime connections that have not yet taken what was written last"),
     Metric("stream_lags_total", "counter", "streams", "Times a connection fell behind and was brought up to date from history"),

@@ -72,6 +72,9 @@ class Recorder:
         self._of_minutes: dict[int, Batch] = {}
         """Minutes with something that is not written yet."""
         self._of_hours: dict[int, Batch] = {}
+        """The present hour, and those with something that is not written yet."""
+        self._unwritten: set[int] = set()
+        """Which of the hours have something that is not written yet."""
         self._held = Batch()
         """What was taken from the meter and belongs to no minute yet."""
         self._since_start = Batch()
@@ -103,7 +106,7 @@ class Recorder:
         async with self._flushing:
             meter = self._client.meter
             before = meter.activity()
-            if self._rests(before) and not self._of_minutes and not (last and self._of_hours):
+            if self._rests(before) and not self._of_minutes and not self._hours_to_write(last=last):
                 return False
             self._collect()
             batch = self._client.within(_WITHIN).pipeline()
@@ -113,24 +116,23 @@ class Recorder:
                 self._put(batch, "minutes", begin, HOUR, MINUTES_KEPT, measured)
             for begin, measured in hours.items():
                 self._put(batch, "hours", begin, DAY, HOURS_KEPT, measured)
-            lengths = self._ask_lengths(batch)
+            asked = self._ask_lengths(batch)
             sent = len(batch)
             try:
                 for reply in await batch.send():
                     if isinstance(reply, StoreError):
                         raise reply
-                # They are told with the next flush.
-                self._lengths |= {
-                    series: sum([await each for each in asked]) for series, asked in lengths.items()
-                }
+                lengths = {series: sum([await each for each in hashes]) for series, hashes in asked.items()}
             except StoreError as error:
                 self._failed(error)
                 return False
             self._written(minutes, hours)
-            # At rest is who did nothing but flush since.
+            # At rest is who did nothing but flush since, and has nothing to tell with the next one.
             after = meter.activity()
             alone = self._client.stats.commands - commands == sent
-            self._at_rest = after if alone else None
+            told = all(self._lengths.get(series) == length for series, length in lengths.items())
+            self._lengths |= lengths
+            self._at_rest = after if alone and told else None
             return True
 
     def _rests(self, activity: tuple[float, ...]) -> bool:
@@ -169,6 +171,7 @@ class Recorder:
         """Take what the meter has, into the present minute and hour."""
         taken = self._take()
         hour = self._of_hours.setdefault(self._begin(HOUR), Batch())
+        self._unwritten.add(self._begin(HOUR))
         for batch in (self._minute_batch(self._begin(MINUTE)), hour):
             batch.add_counts(taken)
             batch.levels = dict(taken.levels)
@@ -185,7 +188,7 @@ class Recorder:
         """The hours that are over, and the present one if it is its turn."""
         present = self._begin(HOUR)
         due = last or self._clock.now() >= self._hour_due
-        return {begin: batch for begin, batch in self._of_hours.items() if due or begin < present}
+        return {begin: self._of_hours[begin] for begin in self._unwritten if due or begin < present}
 
     def _ask_lengths(self, batch: Pipeline) -> dict[str, list[Awaitable[int]]]:
         if self._clock.now() < self._lengths_due:
@@ -212,8 +215,9 @@ class Recorder:
         present = self._begin(HOUR)
         for begin in hours:
             self._expiring.add(metrics_key("hours", begin // DAY * DAY))
-            if begin < present:
-                self._of_hours.pop(begin, None)
+            self._unwritten.discard(begin)
+        for begin in [each for each in self._of_hours if each < present and each not in self._unwritten]:
+            del self._of_hours[begin]
         if hours:
             self._hour_due = now + _HOUR_EVERY
         if len(self._expiring) > _MOST_UNWRITTEN:

@@ -14,6 +14,7 @@ from redis_core.errors import CodecError
 from redis_core.keys import metrics_key
 from redis_core.log import get_logger
 from redis_core.measuring.batch import Batch, decode_batch
+from redis_core.measuring.catalogue import split_label
 from redis_core.measuring.recorder import DAY, HOUR, HOURS_KEPT, MINUTE, MINUTES_KEPT
 
 if TYPE_CHECKING:
@@ -49,21 +50,53 @@ class Window(NamedTuple):
     scale: Scale
     buckets: Mapping[int, Batch]
     """By their beginning in Unix seconds; one for which nothing was written is missing."""
-    processes: frozenset[str]
-    """Which wrote."""
+    levels: Mapping[str, Mapping[int, Mapping[str, float]]]
+    """What each process that wrote had at the end of a bucket."""
 
     def together(self) -> Batch:
-        """All of it as one."""
-        whole = Batch()
-        for begin in sorted(self.buckets):
-            whole.add_counts(self.buckets[begin])
-            whole.levels = self.buckets[begin].levels
+        """All of it as one, with the levels that the processes had last."""
+        whole = Batch(levels=self._last_levels())
+        for batch in self.buckets.values():
+            whole.add_counts(batch)
         return whole
+
+    def since(self, begin: float) -> Window:
+        """The part of it from the bucket of this time on."""
+        first = int(begin) // self.scale.bucket * self.scale.bucket
+        late = {
+            process: {at: each for at, each in of_process.items() if at >= first}
+            for process, of_process in self.levels.items()
+        }
+        return Window(
+            self.scale,
+            {at: batch for at, batch in self.buckets.items() if at >= first},
+            {process: of_process for process, of_process in late.items() if of_process},
+        )
+
+    def had(self, name: str) -> set[str]:
+        """The labels of which some process had anything, of this level, when it last wrote."""
+        return {
+            label
+            for of_process in self.levels.values()
+            for series, level in of_process[max(of_process)].items()
+            for found, label in [split_label(series)]
+            if found == name and level
+        }
+
+    def _last_levels(self) -> dict[str, float]:
+        """Of processes that were there in the last bucket or the one before: not each has flushed in the last one yet."""
+        together = Batch()
+        newest = max(self.buckets, default=0)
+        for of_process in self.levels.values():
+            last = max(of_process)
+            if last >= newest - self.scale.bucket:
+                together.add(Batch(levels=dict(of_process[last])))
+        return together.levels
 
 
 class _Hash(NamedTuple):
     buckets: dict[int, Batch]
-    processes: dict[int, set[str]]
+    levels: dict[str, dict[int, dict[str, float]]]
 
 
 class Archive:
@@ -91,13 +124,14 @@ class Archive:
         starts = range(first // scale.hash * scale.hash, int(end) + 1, scale.hash)
         hashes = await self._hashes([metrics_key(scale.name, start) for start in starts], starts, scale)
         buckets: dict[int, Batch] = {}
-        processes: set[str] = set()
+        levels: dict[str, dict[int, Mapping[str, float]]] = {}
         for found in hashes:
-            for at, batch in found.buckets.items():
-                if first <= at <= end:
-                    buckets[at] = batch
-                    processes |= found.processes[at]
-        return Window(scale, buckets, frozenset(processes))
+            buckets.update({at: batch for at, batch in found.buckets.items() if first <= at <= end})
+            for process, of_process in found.levels.items():
+                for at, each in of_process.items():
+                    if first <= at <= end:
+                        levels.setdefault(process, {})[at] = each
+        return Window(scale, buckets, levels)
 
     async def _hashes(self, keys: list[str], starts: range, scale: Scale) -> list[_Hash]:
         found = {key: self._remembered[key] for key in keys if key in self._remembered}
@@ -120,7 +154,7 @@ class Archive:
 def _decoded(stored: Mapping[bytes, bytes]) -> _Hash:
     """A hash's fields, those of one bucket added up. What does not decode is logged and left out."""
     buckets: dict[int, Batch] = {}
-    processes: dict[int, set[str]] = {}
+    levels: dict[str, dict[int, dict[str, float]]] = {}
     for field, value in stored.items():
         at, _, process = field.decode("utf-8", "replace").partition(":")
         try:
@@ -129,5 +163,5 @@ def _decoded(stored: Mapping[bytes, bytes]) -> _Hash:
             _LOG.warning("stored metrics do not decode", field=at, error=str(error))
             continue
         buckets.setdefault(begin, Batch()).add(measured)
-        processes.setdefault(begin, set()).add(process)
-    return _Hash(buckets, processes)
+        levels.setdefault(process, {})[begin] = measured.levels
+    return _Hash(buckets, levels)

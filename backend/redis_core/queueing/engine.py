@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redis_core.clock import SYSTEM_CLOCK, Clock
 from redis_core.errors import JobUnknown, JournalError, StoreError
+from redis_core.keys import queue_key
 from redis_core.log import get_logger
 from redis_core.queueing.shard import EnqueueRow, Refusal, Shard
 from redis_core.queueing.spool import Spool
@@ -151,11 +152,18 @@ class QueueEngine:
         self, shard: Shard, workspace: str, rows: Sequence[EnqueueRow], *, check_results: bool, keep: int
     ) -> dict[int, Refusal | JournalError]:
         """Take many jobs in; why those that were not taken were not, by place; see `Spool.take_in`. Budget: 1 trip for 500."""
+        self.tell_depth(shard.name.partition("#")[0])
         refused: dict[int, Refusal | JournalError] = {}
         for begin, part in _parts(rows):
             why = await self.spool.take_in(shard, workspace, part, check_results=check_results, keep=keep)
             refused.update((begin + place, reason) for place, reason in why.items())
         return refused
+
+    def tell_depth(self, queue: str) -> None:
+        """Have the queue's depth among the metrics: without workers, those who enqueue must tell it. Budget: see `Recorder`."""
+        self.client.meter.lengths.setdefault(
+            f"queue_depth|{queue}", [queue_key("queue-jobs", shard.name) for shard in self.shards(queue)]
+        )
 
     # --- who waits for results ---
 

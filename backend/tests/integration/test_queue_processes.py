@@ -209,14 +209,15 @@ async def test_the_probe_answers(client: Client, start: Start) -> None:
     start("--health-port", str(port))
     await (await named(client, "short")).result(WITHIN)
 
-    def ask() -> dict[str, object]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
-            told: dict[str, object] = json.load(answer)
-            return told
+    def ask(path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
+            return str(answer.read().decode())
 
-    told = await asyncio.to_thread(ask)
+    told = json.loads(await asyncio.to_thread(ask, "/health"))
     assert told["healthy"] is True
     assert told["running"] == 0
+    scraped = await asyncio.to_thread(ask, "/metrics")
+    assert 'redis_core_jobs_total{outcome="done"} 1' in scraped.splitlines()
 
 
 async def test_untrusted_work_runs_in_a_process_with_limits(client: Client, start: Start) -> None:

@@ -10,8 +10,8 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 import redis_core
-from redis_core.api.prometheus import EXTRA, PREFIX, exposition
 from redis_core.client import Client
+from redis_core.exposition import EXTRA, PREFIX, exposition
 from redis_core.measuring.batch import Batch
 from redis_core.metrics import CATALOGUE, Metrics
 from redis_core.resilience.outage import OutageFigures

@@ -90,7 +90,7 @@ async def test_processes_are_added_up_and_told_apart(memory: Client) -> None:
     await work(second.archive._client, 4)
     await second.recorder.flush()
     window = await first.recent(60)
-    assert len(window.processes) == 2
+    assert len(window.levels) == 2
     assert window.together().counters["operations_total"] == 7
 
 
@@ -226,3 +226,42 @@ async def test_closing_writes_what_is_new() -> None:
         await work(client)
     async with Client(transport) as other:
         assert (await other.service(Metrics).recent(120)).together().counters["operations_total"] == 10
+
+
+class Running:
+    """Has jobs that run."""
+
+    def totals(self) -> dict[str, float]:
+        return {"jobs_running": 4}
+
+
+async def test_a_process_that_has_not_flushed_this_minute_still_has_its_levels(memory: Client) -> None:
+    clock = MovedClock()
+    clock.time = NOON + 50
+    one, other = metrics_of(memory, clock), metrics_of(memory, clock)
+    running = Running()
+    memory.meter.watch(running, Running.totals)
+    await work(memory)
+    await one.recorder.flush()
+    clock.time = NOON + 65
+    await work(memory)
+    await other.recorder.flush()
+    assert (await one.recent(3_600)).together().levels["jobs_running"] == 8
+    clock.time = NOON + 125
+    await work(memory)
+    await other.recorder.flush()
+    # By now it would have: it is gone.
+    assert (await one.recent(3_600)).together().levels["jobs_running"] == 4
+
+
+async def test_what_a_flush_learns_is_told_by_the_next_even_if_nothing_happens_since(memory: Client) -> None:
+    clock = MovedClock()
+    metrics = metrics_of(memory, clock)
+    memory.meter.lengths["queue_depth|mail"] = ["h"]
+    await memory.hset("h", {"a": "1", "b": "2"})
+    flushes = 0
+    for _ in range(10):
+        flushes += await metrics.recorder.flush()
+        clock.time += 10
+    assert flushes == 2
+    assert (await metrics.recent(3_600)).had("queue_depth") == {"mail"}
