@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, cast
 
@@ -38,13 +38,19 @@ class QueueInspection:
         self._engine = client.service(QueueEngine)
 
     async def queues(self) -> QueueList:
-        """All queues that have unfinished jobs, limits or workers. Budget: a SCAN of the key space, 6 commands a shard."""
+        """All queues that have unfinished jobs, dead letters, limits or workers.
+
+        Budget: two SCANs of the key space, 6 commands a shard, and one for each workspace that has dead letters.
+        """
         names: set[str] = set(self._client.settings.queue_shards)
-        for family in ("queue-jobs", "queue-info"):
-            async for key in scan_iter(self._store, f"{family}:{{*"):
-                shard = key.decode().partition("{")[2].rstrip("}")
-                names.add(shard.partition("#")[0])
-        return QueueList([await self.queue(name) for name in sorted(names)])
+        async for key in scan_iter(self._store, "queue-[ij]*:{*"):
+            names.add(_shard_of(key).partition("#")[0])
+        buried: dict[str, set[str]] = {}
+        async for key in scan_iter(self._store, "job-dead:{*"):
+            shard = _shard_of(key)
+            names.add(shard.partition("#")[0])
+            buried.setdefault(shard, set()).add(key.decode().rpartition("}:")[2])
+        return QueueList([await self._queue(name, buried) for name in sorted(names)])
 
     async def queue(self, queue: str, workspace: str | None = None) -> QueueFigures:
         """One queue. Budget: 1 trip and 6 commands a shard; one more for each workspace whose dead are counted, at most 20.
@@ -56,6 +62,13 @@ class QueueInspection:
         Raises:
             InvalidJob: there can be no such queue.
         """
+        asked = (
+            {} if workspace is None else {self._engine.shard(check_queue(queue), workspace).name: {workspace}}
+        )
+        return await self._queue(queue, asked)
+
+    async def _queue(self, queue: str, buried: Mapping[str, set[str]]) -> QueueFigures:
+        """One queue; `buried` are workspaces that may have dead letters, by shard, besides those that have jobs."""
         unfinished = running = delayed = workers = dead = 0
         paused = False
         depths: dict[str, int] = {}
@@ -75,8 +88,11 @@ class QueueInspection:
             delayed += await later
             workers += await leases
             paused = paused or (await pause) == b"1"
-            dead += await self._dead(shard, of_shard, workspace)
-        first = sorted(depths, key=lambda name: -depths[name])[:_MOST_WORKSPACES]
+            with_dead = buried.get(shard.name, set())
+            dead += await self._dead(shard, {*_first(of_shard), *with_dead})
+            for name in with_dead:
+                depths.setdefault(name, 0)
+        first = _first(depths)
         return QueueFigures(
             queue=queue,
             unfinished=unfinished,
@@ -89,10 +105,7 @@ class QueueInspection:
             workspaces={name: depths[name] for name in first},
         )
 
-    async def _dead(self, shard: Shard, depths: dict[str, int], workspace: str | None) -> int:
-        names = set(sorted(depths, key=lambda name: -depths[name])[:_MOST_WORKSPACES])
-        if workspace is not None and self._engine.shard(shard.name.partition("#")[0], workspace) is shard:
-            names.add(workspace)
+    async def _dead(self, shard: Shard, names: Iterable[str]) -> int:
         batch = self._store.pipeline()
         counts = [batch.zcard(queue_key("job-dead", shard.name, name)) for name in names]
         await batch.send()
@@ -221,6 +234,15 @@ class QueueInspection:
             message=status.message or None,
             errors=_shown(status.errors),
         )
+
+
+def _shard_of(key: bytes) -> str:
+    return key.decode().partition("{")[2].partition("}")[0]
+
+
+def _first(depths: Mapping[str, int]) -> list[str]:
+    """The workspaces that have most."""
+    return sorted(depths, key=lambda name: -depths[name])[:_MOST_WORKSPACES]
 
 
 def _told(payload: bytes) -> tuple[str | None, str | None]:
