@@ -18,11 +18,12 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from opentelemetry import metrics, trace
 from opentelemetry.trace import SpanKind, StatusCode
 
-from redis_core.errors import StoreError
+from redis_core.errors import CommandError, StoreError
 from redis_core.transport.base import Command, Reply, Subscription, Transport, TransportStats
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class TracedTransport:
         meter_provider: MeterProvider | None = None,
     ) -> None:
         self._inner = inner
+        self._place = _place(inner.target)
         self._tracer = trace.get_tracer(_LIBRARY, tracer_provider=tracer_provider)
         self._duration = metrics.get_meter(_LIBRARY, meter_provider=meter_provider).create_histogram(
             DURATION,
@@ -127,6 +129,7 @@ class TracedTransport:
         if not batch:
             return await send(batch)
         operation, attributes = _described(batch, together)
+        attributes |= self._place
         failed: StoreError | None = None
         started = time.perf_counter()
         with self._tracer.start_as_current_span(
@@ -145,11 +148,30 @@ class TracedTransport:
             finally:
                 # A cancelled call is told as one that did not fail: nobody waits for it any more.
                 if failed is not None:
-                    attributes["error.type"] = type(failed).__name__
-                    span.set_attribute("error.type", type(failed).__name__)
+                    told = {"error.type": type(failed).__name__}
+                    if isinstance(failed, CommandError):
+                        told["db.response.status_code"] = failed.code
+                    attributes |= told
+                    span.set_attributes(told)
                     span.set_status(StatusCode.ERROR)
                 self._duration.record(time.perf_counter() - started, attributes)
         return replies
+
+
+def _place(target: str) -> dict[str, str | int]:
+    """Where a store is, as far as its address tells one place."""
+    scheme, _, rest = target.rpartition(" ")[2].partition("://")
+    if scheme == "unix":
+        return {"server.address": rest}
+    if not rest or "," in rest:
+        return {}
+    parts = urlsplit(f"//{rest}")
+    place: dict[str, str | int] = {"server.address": parts.hostname or rest}
+    if parts.port is not None:
+        place["server.port"] = parts.port
+    if parts.path.strip("/").isdigit():
+        place["db.namespace"] = parts.path.strip("/")
+    return place
 
 
 def _described(batch: Sequence[Command], together: str) -> tuple[str, dict[str, str | int]]:

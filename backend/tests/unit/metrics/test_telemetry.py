@@ -11,7 +11,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from redis_core.client import Client
 from redis_core.errors import StoreUnavailable, WrongType
 from redis_core.script import Script
-from redis_core.telemetry import DURATION, trace_client
+from redis_core.telemetry import DURATION, TracedTransport, trace_client
 from tests.metrics_world import LosingTransport
 
 
@@ -20,6 +20,7 @@ async def test_calls_are_spans_and_durations_without_keys_and_values() -> None:
     tracing = TracerProvider()
     tracing.add_span_processor(SimpleSpanProcessor(spans))
     transport = LosingTransport()
+    transport.target = "rediss://db.example:6380/3"
     async with Client(transport) as client:
         trace_client(client, tracer_provider=tracing, meter_provider=MeterProvider([reader]))
         traced = client.transport
@@ -47,9 +48,14 @@ async def test_calls_are_spans_and_durations_without_keys_and_values() -> None:
         assert span.attributes["db.system.name"] == "redis"
         assert span.attributes["db.operation.name"] == span.name
         assert "secret" not in span.to_json()
+        assert {name: span.attributes[name] for name in ("server.address", "server.port", "db.namespace")} == {
+            "server.address": "db.example", "server.port": 6380, "db.namespace": "3",
+        }  # fmt: skip
     by_name = dict(zip(names, found, strict=True))
     assert dict(by_name["PIPELINE GET"].attributes or {})["db.operation.batch.size"] == 2
     assert dict(by_name["HGETALL"].attributes or {})["error.type"] == "WrongType"
+    assert dict(by_name["HGETALL"].attributes or {})["db.response.status_code"] == "WRONGTYPE"
+    assert "db.response.status_code" not in dict(by_name["GET"].attributes or {})
     assert dict(by_name["GET"].attributes or {})["error.type"] == "DeadlineExceeded"
     assert by_name["GET"].status.status_code is StatusCode.ERROR
     assert "db.stored_procedure.name" in dict(by_name["EVALSHA"].attributes or {})
@@ -59,3 +65,23 @@ async def test_calls_are_spans_and_durations_without_keys_and_values() -> None:
     assert (metric.name, metric.unit) == (DURATION, "s")
     points = [point for point in metric.data.data_points if isinstance(point, HistogramDataPoint)]
     assert sum(point.count for point in points) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("target", "address"),
+    [
+        ("memory", None),
+        ("embedded valkey at unix:///run/v.sock", "/run/v.sock"),
+        ("https://eu1.upstash.io", "eu1.upstash.io"),
+        ("redis+cluster://a:1,b:2", None),
+    ],
+)
+async def test_a_span_says_where_a_store_is_if_that_is_one_place(target: str, address: str | None) -> None:
+    spans, tracing = InMemorySpanExporter(), TracerProvider()
+    tracing.add_span_processor(SimpleSpanProcessor(spans))
+    transport = LosingTransport()
+    transport.target = target
+    await TracedTransport(transport, tracing).execute([("PING",)])
+    (span,) = spans.get_finished_spans()
+    assert dict(span.attributes or {}).get("server.address") == address
+    await transport.aclose()
