@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from redis_core.accounting.figures import UsagePage
 from redis_core.audit import Actor, AuditLog, Values
 from redis_core.commands import scan_iter
-from redis_core.errors import StoreError
+from redis_core.errors import InvalidKey, StoreError
 from redis_core.key_audit import KeyAudit, KeyAuditor
 from redis_core.keys import WorkspaceKeys, check_part, check_workspace_id, rate_key
 from redis_core.measuring.documents import Done, SessionFigures, SessionPage
@@ -123,9 +123,16 @@ class Operations:
         """End a user's sessions: one by its handle, all of a workspace, or all. Budget: as `Sessions.revoke_user`.
 
         Without a workspace it is not known how many there are: 1 stands for the user.
+
+        Raises:
+            InvalidKey: an id is none, or a handle stands without its workspace.
         """
         sessions = self._sessions
         check_part(user)
+        if handle is not None and workspace is None:
+            raise InvalidKey(
+                f"session {handle!r}: name its workspace too, or no handle to end all of the user's"
+            )
         target = ":".join((workspace or "*", user, handle or "*"))
         if workspace is None:
             known = 1
@@ -137,7 +144,7 @@ class Operations:
             return Done("sessions.revoke", target, dry_run, known, 0)
 
         async def revoke() -> int:
-            if handle is not None and workspace is not None:
+            if workspace is not None and handle is not None:
                 return int(await sessions.revoke_handle(user, workspace, handle, reason="operator"))
             ended = await sessions.revoke_user(user, workspace, reason="operator")
             return 1 if ended is None else ended

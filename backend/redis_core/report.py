@@ -268,7 +268,8 @@ def store_alarms(status: str, mode: str, failure: str | None, outage: OutageFigu
         outage: how an outage stands, and what waits for its end.
     """
     found: list[Alarm] = []
-    if status == "fail":
+    away = outage.forced or mode in {"degraded", "recovering"}
+    if status == "fail" or (failure is not None and not away):
         found.append(Alarm("critical", "store-down", f"The store does not answer: {failure}"))
     if outage.credentials_rejected:
         found.append(

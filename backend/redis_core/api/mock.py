@@ -17,7 +17,7 @@ from redis_core.audit import Actor, AuditLog
 from redis_core.client import Client
 from redis_core.errors import ConfigError, StoreError
 from redis_core.log import get_logger
-from redis_core.resilience.outage import Change, OutageFigures, State
+from redis_core.resilience.outage import NO_OUTAGE, Change, OutageFigures, State
 
 __all__ = ["MockMode", "create_mock_router"]
 
@@ -61,7 +61,8 @@ def create_mock_router(probe_source: ProbeSource, access: AdminAccess) -> APIRou
     ) -> Response:
         client = (await probe_source()).client
         if on != _is_on(client):
-            if on:
+            # Before the store is away; where nothing can be switched, nothing is written.
+            if on and client.outage is not NO_OUTAGE:
                 await _write_down(client, actor, on=on)
             try:
                 client.outage.force(on)

@@ -32,17 +32,17 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before it is 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count what it would change.")]
 
 
-def asked(question: Callable[[Client], Awaitable[T]], *, reads_only: bool = False) -> T:
+def asked(question: Callable[[Client], Awaitable[T]]) -> T:
     """Ask the store something; an id that cannot be one is a wrong argument.
+
+    The store itself, or nobody: what memory answered for it would be told as done, and its journal would have nobody to carry it out.
 
     Args:
         question: what to ask; the client is closed after it.
-        reads_only: send nothing else, not even the failover's probes, which write keys of their own.
     """
 
     async def ask() -> T:
-        settings = load_settings(redis_failover=False) if reads_only else load_settings()
-        async with await connect(settings) as client:
+        async with await connect(load_settings(redis_failover=False)) as client:
             return await question(client)
 
     try:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from redis_core.cli.exit_codes import ExitCode
 from redis_core.cli.output import console, mark, print_json
@@ -51,7 +52,7 @@ def _show(findings: Sequence[Finding]) -> None:
     for finding in findings:
         table.add_row(mark(finding.status), finding.check, finding.found)
         if finding.advice is not None:
-            table.add_row("", "", f"[bold]do:[/bold] {finding.advice}")
+            table.add_row("", "", Text.assemble(("do: ", "bold"), finding.advice))
     console.print(table)
     counts = {status: sum(f.status == status for f in findings) for status in ("fail", "warn")}
     if not any(counts.values()):

@@ -73,7 +73,7 @@ def audit(
             resume.unlink(missing_ok=True)
         return found
 
-    found = asked(look, reads_only=True)
+    found = asked(look)
     if json:
         print_json(found)
     else:

@@ -16,8 +16,8 @@ from redis_core.log_format import redact
 
 __all__ = ["Failure", "console", "failure_of", "fields", "mark", "print_failure", "print_json"]
 
-# A terminal wraps what is too long for it; a pipe or a file gets a line a row.
-console: Final = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
+# A terminal wraps what is too long for it; a pipe or a file gets a line a row. No markup: what jobs and stores say may have brackets.
+console: Final = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 240)
 _STYLES: Final = {"pass": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
 
 

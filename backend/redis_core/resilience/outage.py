@@ -156,10 +156,13 @@ class Outage:
         """Mock mode: an outage that ends when an operator says so. Loses nothing: what is recorded is carried out afterwards.
 
         Raises:
-            ConfigError: there is no store to come back to.
+            ConfigError: there is no store to come back to, or memory may not serve for it.
         """
-        if not on:
-            raise ConfigError("MOCK_REDIS", "true", "this process was started on memory; restart it to leave")
+        if on:
+            raise ConfigError(
+                "REDIS_FAILOVER", "false", "memory serves only where it is true; restart with it"
+            )
+        raise ConfigError("MOCK_REDIS", "true", "this process was started on memory; restart it to leave")
 
     def start(self) -> None:
         """Begin to watch; in the event loop that the client belongs to. Idempotent."""

@@ -228,8 +228,9 @@ def test_identify_switch_restore(deployment: Deployment) -> None:
     assert (status, report["connection"]["reachable"]) == (200, False)
     assert "degraded" in [alarm["code"] for alarm in report["alarms"]]
     assert report["outage"]["state"] == "degraded"
-    doctor = deployment.run("doctor")
-    assert doctor.returncode == 1
+    metrics = deployment.run("metrics", "--json")
+    assert (metrics.returncode, json.loads(metrics.stdout)["alarms"][0]["code"]) == (1, "store-down")
+    assert deployment.run("doctor").returncode == 1
     with urllib.request.urlopen(f"{deployment.url}/demo/", timeout=WITHIN) as page:
         assert page.status == 200
 

@@ -94,6 +94,9 @@ async def test_revoking_sessions(memory: Client, http: httpx.AsyncClient) -> Non
     assert first not in str(shown)
     assert (await post(http, "/sessions/revoke", user="u1", workspace="acme", dry_run=True))["matched"] == 2
     handle = shown[0]["handle"]
+    alone = await http.post("/api/v1/admin/sessions/revoke", json={"user": "u1", "handle": handle})
+    assert alone.status_code == 422
+    assert len((await get(http, "/sessions", user="u1", workspace="acme"))["sessions"]) == 2
     assert (await post(http, "/sessions/revoke", user="u1", workspace="acme", handle=handle))["changed"] == 1
     assert [await sessions.get(token) is None for token in (first, second)].count(True) == 1
     assert (await post(http, "/sessions/revoke", user="u1", workspace="acme"))["changed"] == 1

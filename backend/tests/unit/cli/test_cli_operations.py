@@ -30,8 +30,8 @@ Cli = Callable[..., Result]
 
 
 @task(queue="agents", retries=0)
-async def bad() -> None:
-    raise ValueError("no")
+async def bad(why: str = "no") -> None:
+    raise ValueError(why)
 
 
 @pytest.fixture
@@ -54,6 +54,11 @@ def cli(valkey_socket: str, monkeypatch: pytest.MonkeyPatch) -> Cli:
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, empty()).result(10)
     return run
+
+
+def told_text(result: Result) -> str:
+    assert result.exit_code == 0, result.output
+    return result.stdout
 
 
 def told(result: Result) -> Any:
@@ -166,6 +171,28 @@ def test_bench_measures_the_store(cli: Cli, valkey_socket: str) -> None:
     assert f"{document['commands']:,} commands were sent" in table
 
 
-def test_bench_of_a_store_that_is_away_says_so(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        "bench", "stats", "keys audit", "cache flush acme -y", "limits show u1", "limits reset u1 -y", "usage show acme",
+        "sessions ls u1 acme", "sessions revoke u1 -y", "queue ls", "queue ls agents acme", "queue show agents acme j",
+        "queue retry agents acme -y", "queue cancel agents acme -y", "queue pause agents -y", "queue resume agents",
+        "queue drain agents", "workspace erase acme -y",
+    ],
+)  # fmt: skip
+def test_a_store_that_is_away_is_told_and_memory_does_not_answer_for_it(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
     monkeypatch.setenv("REDIS_URL", "unix:///nowhere/at-all.sock")
-    assert isinstance(cli("bench").exception, StoreUnavailable)
+    found = cli(*command.split()).exception
+    assert isinstance(found, StoreUnavailable)
+
+
+async def test_what_a_job_says_is_no_markup(valkey: Client, cli: Cli) -> None:
+    job = await valkey.workspace("acme").queue.enqueue(bad, "cannot open [/tmp/x], see [red]more")
+    await Worker(valkey, [bad]).drain()
+    for shown in (
+        cli("queue", "ls", "agents", "acme", "--state", "dead"),
+        cli("queue", "show", "agents", "acme", job.id),
+    ):
+        assert "[/tmp/x], see [red]more" in " ".join(told_text(shown).split())

@@ -27,6 +27,7 @@ from tests.metrics_world import NOON, MovedClock
         ("pass", "tcp", {}, []),
         ("pass", "memory", {}, []),
         ("fail", "tcp", {}, [("critical", "store-down")]),
+        ("warn", "tcp", {"state": "suspect"}, [("critical", "store-down")]),
         ("warn", "degraded", {"degraded_seconds": 12.0}, [("critical", "degraded")]),
         ("warn", "recovering", {"waiting": 3}, [("critical", "degraded"), ("warning", "journal-waiting")]),
         ("warn", "degraded", {"forced": True}, [("warning", "mock-mode")]),
@@ -39,7 +40,8 @@ from tests.metrics_world import NOON, MovedClock
 def test_what_is_wrong_with_the_store_is_an_alarm(
     status: str, mode: str, figures: dict[str, Any], raised: list[tuple[str, str]]
 ) -> None:
-    found = store_alarms(status, mode, "StoreUnavailable", OutageFigures(**figures))
+    failure = None if status == "pass" or figures.get("credentials_rejected") else "StoreUnavailable"
+    found = store_alarms(status, mode, failure, OutageFigures(**figures))
     assert [(alarm.severity, alarm.code) for alarm in found] == raised
 
 
