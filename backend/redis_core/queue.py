@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 import msgspec
@@ -58,6 +59,7 @@ R = TypeVar("R")
 _LONGEST_DELAY = 3650 * 86_400
 _LEAST_WEIGHT, _MOST_WEIGHT = 0.01, 100
 _IDEMPOTENT = 86_400_000
+_PAGE = 200
 """Milliseconds an idempotency key is remembered at least, after its job is over."""
 
 
@@ -192,40 +194,46 @@ class Queue:
     # --- the dead ---
 
     async def dead(self, queue: str, *, task: str | None = None, most: int = 100) -> list[DeadJob]:
-        """The workspace's dead letters, the latest first. Budget: 1 command and one for each.
+        """The workspace's dead letters, the latest first. Budget: 1 command and one for each that is looked at, in trips of 200 with `task`.
 
         Args:
             queue: whose.
             task: only of this task.
-            most: how many are looked at.
+            most: how many at most.
         """
         shard = self._engine.shard(check_queue(queue), self._workspace)
-        ids = await self._redis.execute(
-            "ZREVRANGE", queue_key("job-dead", shard.name, self._workspace), 0, most - 1
-        )
-        found = []
-        batch = self._redis.pipeline()
-        names = [name.decode() for name in cast("list[bytes]", ids)]
-        hashes = [batch.hgetall(queue_key("job", shard.name, self._workspace, name)) for name in names]
-        await batch.send()
-        for name, pending in zip(names, hashes, strict=True):
-            stored = await pending
-            if b"p" in stored:
-                header, _ = unpack(stored[b"p"])
-                if task is None or header.task == task:
-                    found.append(DeadJob(name, header.task, int(stored[b"d"]) / 1000, errors_of(stored)))
-        return found
+        found: list[DeadJob] = []
+        page = most if task is None else max(most, _PAGE)
+        for begin in count(0, page):
+            ids = await self._redis.execute(
+                "ZREVRANGE", queue_key("job-dead", shard.name, self._workspace), begin, begin + page - 1
+            )
+            batch = self._redis.pipeline()
+            names = [name.decode() for name in cast("list[bytes]", ids)]
+            hashes = [batch.hgetall(queue_key("job", shard.name, self._workspace, name)) for name in names]
+            await batch.send()
+            for name, pending in zip(names, hashes, strict=True):
+                stored = await pending
+                if b"p" in stored:
+                    header, _ = unpack(stored[b"p"])
+                    if task is None or header.task == task:
+                        found.append(DeadJob(name, header.task, int(stored[b"d"]) / 1000, errors_of(stored)))
+            if len(found) >= most or len(names) < page:
+                break
+        return found[:most]
 
     async def redrive(
         self, queue: str, *, ids: Sequence[str] | None = None, task: str | None = None, most: int = 100
     ) -> int:
         """Send dead letters to the queue again, their failures forgiven; how many. Budget: as `dead`, and 10 commands for each.
 
+        One whose unique key another job has by now stays where it is.
+
         Args:
             queue: whose.
             ids: these; all that `task` and `most` leave, unless given.
             task: only of this task.
-            most: how many are looked at.
+            most: how many at most.
         """
         chosen = (
             [job.id for job in await self.dead(queue, task=task, most=most)]

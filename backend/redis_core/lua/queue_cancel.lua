@@ -17,7 +17,7 @@ for _, worker in ipairs(call('ZRANGE', LEASES, 0, -1)) do
 end
 local ws = split(field)
 local _, task, unique = header(payload)
-local placed = call('ZREM', LATER, field) + call('HDEL', BLOCKED, field)
+local placed = call('ZREM', LATER, field) + unblock(field)
 call('SET', result_key(field), ARGV[3], 'PX', ARGV[4])
 call('PEXPIRE', job_key(field), ARGV[4])
 over({field}, {false}, {unique}, ARGV[4])

@@ -39,9 +39,9 @@ end
 -- Level, task and unique key of a payload.
 local function header(payload) return match(payload, '^(%d)([^\t]*)\t([^\n]*)\n') end
 
--- Wake one idle worker, unless one has been told already; those that listen by subscription all hear it.
-local function ring()
-  if call('LLEN', BELL) == 0 then call('RPUSH', BELL, 1) end
+-- Wake one idle worker, or so many, unless they have been told already; those that listen by subscription all hear it.
+local function ring(workers)
+  for _ = call('LLEN', BELL) + 1, workers or 1 do call('RPUSH', BELL, 1) end
   if call('HGET', INFO, 's') then call('PUBLISH', BELL, '1') end
 end
 
@@ -114,6 +114,13 @@ local function bury(field, payload, keep)
   call('PEXPIRE', dead, keep)
 end
 
+-- Of a job that waits for others: where it is kept when it is due then, for it may not run before.
+local function due_name(field) return field .. '\n' end
+local function unblock(field)
+  call('HDEL', BLOCKED, due_name(field))
+  return call('HDEL', BLOCKED, field)
+end
+
 -- These jobs are over: forget them, tell who waits, and let go or end what depends on them.
 -- fields; succeeded[i]; uniques[i] '' for none; ttl of what is kept of a job that is ended because of another one.
 local function over(fields, succeeded, uniques, ttl)
@@ -145,14 +152,20 @@ local function over(fields, succeeded, uniques, ttl)
             if kind == '-' and not succeeded[i] then
               -- What was to come after it never will.
               local payload = call('HGET', JOBS, dependant)
-              call('HDEL', BLOCKED, dependant)
+              unblock(dependant)
               call('SET', result_key(dependant), 'ca job that it depends on did not succeed', 'PX', ttl)
               call('PEXPIRE', job_key(dependant), ttl)
               local _, _, unique = header(payload)
               fields[#fields + 1], succeeded[#fields + 1], uniques[#fields + 1] = dependant, false, unique
             elseif call('HINCRBY', BLOCKED, dependant, -1) <= 0 then
-              call('HDEL', BLOCKED, dependant)
-              push_job(dependant)
+              local due = call('HGET', BLOCKED, due_name(dependant))
+              unblock(dependant)
+              if due and not (now and tonumber(due) <= now) then
+                call('ZADD', LATER, due, dependant)
+                ring()
+              else
+                push_job(dependant)
+              end
             end
           end
         end

@@ -17,8 +17,9 @@ for at = 5, #ARGV, from_journal and 7 or 6 do
 end
 local known = call('HMGET', JOBS, unpack(fields))
 room = room - (tonumber(call('HGET', DEPTH, ws)) or 0)
-local reply, taken, seen = {0}, 0, {}
+local reply, taken, seen, refused = {0}, 0, {}, {}
 local function refuse(place, why)
+  refused[place] = true
   reply[#reply + 1], reply[#reply + 2] = place, why
 end
 
@@ -36,6 +37,14 @@ for i, field in ipairs(fields) do
   local again = from_journal and not call('SET', 'queue-taken:' .. TAG .. ':' .. ARGV[at + 6], 1, 'PX', mode, 'NX')
   if again or known[i] or seen[id] or (mode > 0 and call('EXISTS', result_key(field)) == 1) then
     refuse(i, 0)
+  elseif unique ~= '' then
+    holder = call('HGET', UNIQUE, ws .. ':' .. unique)
+  end
+  if refused[i] then
+    -- Told already.
+  elseif holder then
+    refuse(i, holder)
+    end_unheard(field, 'job ' .. holder .. ' has its unique key')
   elseif taken >= room then
     refuse(i, 1)
   else
@@ -53,20 +62,16 @@ for i, field in ipairs(fields) do
         failed = failed or (result and sub(result, 1, 1) ~= 'd')
       end
     end
-    if unique ~= '' and not failed and call('HSETNX', UNIQUE, ws .. ':' .. unique, id) == 0 then
-      holder = call('HGET', UNIQUE, ws .. ':' .. unique)
-    end
     if failed then
       refuse(i, 2)
       end_unheard(field, 'a job that it depends on did not succeed')
-    elseif holder then
-      refuse(i, holder)
-      end_unheard(field, 'job ' .. holder .. ' has its unique key')
     else
+      if unique ~= '' then call('HSET', UNIQUE, ws .. ':' .. unique, id) end
       taken, seen[id] = taken + 1, true
       stored[#stored + 1], stored[#stored + 2] = field, ARGV[at + 5]
       if #missing > 0 then
         call('HSET', BLOCKED, field, #missing)
+        if delay > 0 then call('HSET', BLOCKED, due_name(field), now + delay) end
         for _, parent in ipairs(missing) do follow(parent, '-', id) end
       elseif delay > 0 then
         later[#later + 1], later[#later + 2] = now + delay, field

@@ -3,7 +3,7 @@
 -- KEYS  1 queue-jobs:{<queue>}
 -- ARGV  1 -   2 workspace   3... ids, at most 500; none for the workspace's place in the queue
 -- Reply how many jobs there were; without ids how many names
--- Cost  for each HGET LREM HGET 4 HDEL ZREM, and HGET for each worker, HDEL PUBLISH if it runs; without ids 5 and UNLINK
+-- Cost  for each HGET LREM HGET 5 HDEL ZREM, and HGET for each worker, HDEL PUBLISH if it runs; without ids 5 and UNLINK
 local ws, gone = ARGV[2], 0
 if #ARGV == 2 then
   gone = call('UNLINK', wait_key(ws, 0), wait_key(ws, 1), wait_key(ws, 2), wait_key(ws, 3), wait_key(ws, 4)) + call('ZREM', RING, ws)
@@ -31,7 +31,8 @@ for at = 3, #ARGV do
     call('LREM', held_key(task), 0, field)
     if unique ~= '' and call('HGET', UNIQUE, ws .. ':' .. unique) == id then call('HDEL', UNIQUE, ws .. ':' .. unique) end
   end
-  for _, hash in ipairs({BLOCKED, AFTER, TRIES}) do call('HDEL', hash, field) end
+  unblock(field)
+  for _, hash in ipairs({AFTER, TRIES}) do call('HDEL', hash, field) end
   call('ZREM', LATER, field)
   if call('HDEL', JOBS, field) == 1 then
     count(DEPTH, ws, -1)

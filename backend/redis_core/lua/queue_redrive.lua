@@ -1,16 +1,21 @@
--- Send buried jobs to their queue again, their failures forgiven and their history kept.
+-- Send buried jobs to their queue again, their failures forgiven and their history kept; not one whose unique key another has now.
 --
 -- KEYS  1 queue-jobs:{<queue>}
 -- ARGV  1 now in ms, 0 or -   2 workspace   3... ids
 -- Reply how many
--- Cost  for each HMGET ZREM HDEL PERSIST HSET SET DEL HINCRBY RPUSH
+-- Cost  for each HGET ZREM HSETNX HDEL PERSIST HKEYS HSET DEL HINCRBY RPUSH, with a unique key HSETNX and HGET
 local ws, sent = ARGV[2], 0
 for at = 3, #ARGV do
   local id = ARGV[at]
   local field = ws .. ':' .. id
   local payload = call('HGET', job_key(field), 'p')
-  call('ZREM', dead_key(ws), id)
-  if payload and call('HSETNX', JOBS, field, payload) == 1 then
+  local _, _, unique = header(payload or '')
+  local mine = true
+  if unique and unique ~= '' and call('HSETNX', UNIQUE, ws .. ':' .. unique, id) == 0 then
+    mine = call('HGET', UNIQUE, ws .. ':' .. unique) == id
+  end
+  if mine then call('ZREM', dead_key(ws), id) end
+  if mine and payload and call('HSETNX', JOBS, field, payload) == 1 then
     call('HDEL', job_key(field), 'p', 'd')
     call('PERSIST', job_key(field))
     -- So that its runs go on counting: the history has a field for each.

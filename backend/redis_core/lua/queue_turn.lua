@@ -348,8 +348,8 @@ end
 -- --- the lease, the bell, and when to come again ---
 if #fields > 0 and not (deadline and deadline - now >= lease * 0.75) then
   call('ZADD', LEASES, now + lease, worker)
-  -- Somebody must know when this lease ends; later turns of this worker renew it.
-  if not deadline then ring() end
+  -- Somebody must know when this lease ends; later turns of this worker renew it. Two, for this worker may wait in line as well.
+  if not deadline then ring(2) end
 end
 if flag('e') and #fields == 0 and call('EXISTS', mine) == 0 then call('ZREM', LEASES, worker) end
 if flag('x') then

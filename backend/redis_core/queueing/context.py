@@ -33,6 +33,8 @@ _IN_PLACE: Final = 1.0
 """Seconds that a job sleeps without giving its place to another."""
 _LONGEST_WAIT: Final = 30 * 86_400.0
 _PACK: Final = msgspec.msgpack.Encoder().encode
+_NOBODY: Final = b""
+"""Stored in place of an answer that did not come in time; no answer is packed to nothing."""
 _LOG: Final = get_logger("redis_core.queue.job")
 
 
@@ -285,24 +287,30 @@ class JobContext:
     @overload
     async def wait_for(self, name: str, timeout: float = ..., *, type: type[R]) -> R: ...
     async def wait_for(self, name: str, timeout: float = _LONGEST_WAIT, *, type: Any = Any) -> Any:
-        """Wait for `JobHandle.signal(name, value)` without holding a worker; the value. Budget: 3 commands, and the job's next run.
+        """Wait for `JobHandle.signal(name, value)` without holding a worker; the value. Budget: 3 commands, and the job's next run; 6 more if nobody answers.
 
         Raises:
             TimeoutError: nobody answered within `timeout` seconds; that is remembered, as an answer is.
         """
         check_part(name)
-        answer = (await self._stored()).get(f"g:{name}".encode())
+        field = f"g:{name}".encode()
+        answer = (await self._stored()).get(field)
         if answer is None:
             due = await self._due(f"d:g:{name}", timeout)
             left = due - self._clock.now()
-            if left <= 0:
-                raise TimeoutError(f"job {self.id} waited {timeout:g} s for {name}")
-            await self.flush()
-            raise Suspend("w", int(left * 1000) + 1, name)
+            if left > 0:
+                await self.flush()
+                raise Suspend("w", int(left * 1000) + 1, name)
+            # That nobody answered is an answer too: the first one counts, and later runs find the same.
+            await self._shard.signal(self.field, name, _NOBODY)
+            self._hash = None
+            answer = (await self._stored()).get(field, _NOBODY)
+        if answer == _NOBODY:
+            raise TimeoutError(f"job {self.id} waited {timeout:g} s for {name}")
         return msgspec.msgpack.decode(answer, type=type)
 
     async def spawn(self, call: Call[R], name: str | None = None) -> JobHandle[R]:
-        """Enqueue a child job, once however often this job runs. Budget: as `enqueue`.
+        """Enqueue a child job, once however often this job runs. Budget: as `enqueue`, and 2 commands; 3 more once a run.
 
         Args:
             call: the task with its arguments; for `gather` it must be of this queue.
@@ -310,7 +318,12 @@ class JobContext:
         """
         field = self._named("c", name or call.task.name)
         child = derived_id("child", self.workspace, self.id, field)
-        return await self.queue.enqueue(call, job_id=child)
+        if field.encode() in await self._stored():
+            # The child may be over and forgotten: by its id alone it would be taken in again.
+            return self.queue.job(call.task.queue, child, call.task.parameters.result)
+        handle = await self.queue.enqueue(call, job_id=child)
+        await self._note([(field, b"")])
+        return handle
 
     async def gather(self, *children: JobHandle[R]) -> list[R]:
         """The results of children, waited for without holding a worker. Budget: 1 command for each, and the job's next run.

@@ -99,7 +99,7 @@ class JobHandle(Generic[R]):
         return bool(await self.queue.shard_of(self).cancel(self.field, reason, _CANCELLED_KEPT))
 
     async def signal(self, name: str, value: object = None) -> bool:
-        """Answer `ctx.wait_for(name)`; False if it was answered before. Budget: 4 commands, 9 more if it waits.
+        """Answer `ctx.wait_for(name)`; False if it was answered before, or has given up waiting. Budget: 4 commands, 9 more if it waits.
 
         Raises:
             InvalidJob: the value is too large.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
@@ -36,7 +37,9 @@ _PACK: Final = msgspec.msgpack.Encoder().encode
 _NO_RESULT: Final = b"d\xc0"
 _UNKNOWN_TASK_AGAIN: Final = 5_000
 """Milliseconds until another worker may know a task that this one does not."""
-_UNKNOWN_TASK_RUNS: Final = 50
+_UNKNOWN_TASK_TIMES: Final = 50
+"""Times that one worker gives back a job whose task it does not know, before it is taken for nobody's."""
+_MOST_STRANGE: Final = 10_000
 _OUTCOMES: Final = {"d": "done", "x": "failed", "r": "retried", "c": "cancelled"}
 """What the metrics call the ends of runs."""
 _AFTER_OUTAGE: Final = 1_000
@@ -117,6 +120,8 @@ class Runner:
         self.tasks = {task.name: task for task in tasks}
         self.resources = Resources()
         self.last_words = LastWords()
+        self._strange: Counter[bytes] = Counter()
+        """How often a job came here whose task is not known."""
         self._client = client
         self._worker = worker
         self._clock = clock
@@ -192,9 +197,9 @@ class Runner:
                 return await task.function(**arguments)
         context = job.context = self._context(shard, job.claim, task, envelope)
         context.cancelled = job.cancelled
+        timeout = self._timeout(task, envelope)
         if task.gate is not None and (wait := await task.gate(context)) > 0:
             raise Suspend("l", max(1, round(wait * 1000)))
-        timeout = self._timeout(task, envelope)
         async with AsyncExitStack() as resources:
             arguments.update(await self.resources.provide(parameters.depends, resources))
             if parameters.context is not None:
@@ -315,10 +320,14 @@ class Runner:
 
     def _unknown(self, claim: Claim, header: Header) -> Acknowledgement:
         _LOG.error("no such task in this worker", job=claim.field.decode(), task=header.task)
-        if claim.run >= _UNKNOWN_TASK_RUNS:
+        self._strange[claim.field] += 1
+        if self._strange[claim.field] >= _UNKNOWN_TASK_TIMES:
+            del self._strange[claim.field]
             return self._bury(
                 claim, header.unique, InvalidJob(f"no worker knows task {header.task}"), 3_600_000
             )
+        if len(self._strange) > _MOST_STRANGE:
+            self._strange.clear()
         return Acknowledgement(claim.field, claim.run, "l", 0, header.unique, _UNKNOWN_TASK_AGAIN, b"")
 
     def _bury(

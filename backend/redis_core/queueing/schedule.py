@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final, Literal
@@ -51,6 +52,7 @@ class Cron:
         "_each_hour",
         "_either",
         "_hours",
+        "_known",
         "_minutes",
         "_months",
         "_weekdays",
@@ -72,6 +74,7 @@ class Cron:
         self._days = self._field(fields[2], 1, 31)
         self._months = self._field(fields[3], 1, 12, _MONTHS, 1)
         self._weekdays = {day % 7 for day in self._field(fields[4], 0, 7, _DAYS)}
+        self._known: tuple[date, list[float]] | None = None
         self._each_hour = fields[1].startswith("*")
         self._either = not fields[2].startswith("*") and not fields[4].startswith("*")
         if self.next(0.0) is None:
@@ -81,12 +84,24 @@ class Cron:
         """The first time after this one, both Unix times in seconds; None if there is none in eight years."""
         day = datetime.fromtimestamp(after, self._zone).date()
         for _ in range(_FURTHEST_DAYS):
-            if self._matches(day):
-                for instant in self._instants(day):
-                    if instant > after:
-                        return instant
+            instants = self._instants(day)
+            place = bisect_right(instants, after)
+            if place < len(instants):
+                return instants[place]
             day += timedelta(days=1)
         return None
+
+    def last(self, after: float, until: float, most: int) -> list[float]:
+        """The last times after the one and until the other, Unix times in seconds, so many at most; those of eight years at most."""
+        found: list[float] = []
+        day = datetime.fromtimestamp(until, self._zone).date()
+        earliest = datetime.fromtimestamp(after, self._zone).date()
+        for _ in range(_FURTHEST_DAYS):
+            if day < earliest or len(found) >= most:
+                break
+            found[:0] = [at for at in self._instants(day) if after < at <= until]
+            day -= timedelta(days=1)
+        return found[-most:]
 
     def _matches(self, day: date) -> bool:
         if day.month not in self._months:
@@ -95,6 +110,14 @@ class Cron:
         return in_month or in_week if self._either else in_month and in_week
 
     def _instants(self, day: date) -> list[float]:
+        """The times of a day; those of the last day are remembered, for the next time is mostly of the same."""
+        if not self._matches(day):
+            return []
+        if self._known is None or self._known[0] != day:
+            self._known = day, self._made(day)
+        return self._known[1]
+
+    def _made(self, day: date) -> list[float]:
         found = set()
         for hour in self._hours:
             for minute in self._minutes:
@@ -195,23 +218,18 @@ class Firings:
             now: the present.
             on_time: how late, in milliseconds, a firing is not yet a missed one.
         """
-        times = list(self._between(last, now))
+        catch_up = self._schedule.catch_up
+        times = self._last(last, now, _MOST_AT_ONCE if catch_up == "all" else 1)
         if not times:
             return [], None
-        catch_up = self._schedule.catch_up
-        if catch_up == "all":
-            chosen = times[-_MOST_AT_ONCE:]
-        elif catch_up == "one":
-            chosen = times[-1:]
-        else:
-            chosen = [at for at in times[-1:] if now - at <= on_time]
-        return chosen, times[-1]
+        if catch_up == "none" and now - times[-1] > on_time:
+            return [], times[-1]
+        return times, times[-1]
 
-    def _between(self, last: int, now: int) -> Iterator[int]:
-        if self._cron is None and self._schedule.every is not None:
-            # Any number may have been missed: only the last ones matter.
-            last = max(last, now - round(self._schedule.every * 1000) * _MOST_AT_ONCE)
-        at = self.next(last)
-        while at <= now:
-            yield at
-            at = self.next(at)
+    def _last(self, last: int, now: int, most: int) -> list[int]:
+        """The last firings after one time and until another. Any number may have been missed: found from the end."""
+        if self._cron is not None:
+            return [round(at * 1000) for at in self._cron.last(last / 1000, now / 1000, most)]
+        every = round((self._schedule.every or 1) * 1000)
+        first = max(last // every + 1, now // every - most + 1)
+        return [number * every for number in range(first, now // every + 1)]

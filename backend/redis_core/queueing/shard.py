@@ -129,7 +129,7 @@ class Shard:
         clock: the time; None takes the store's own, so that all processes agree.
     """
 
-    __slots__ = ("_client", "_clock", "_keys", "bell", "control", "done", "leases", "name", "ring")
+    __slots__ = ("_client", "_clock", "_keys", "bell", "control", "done", "later", "leases", "name", "ring")
 
     def __init__(self, client: Client, name: str, clock: Clock | None = None) -> None:
         self.name = name
@@ -144,6 +144,7 @@ class Shard:
         """The channel on which the ends of watched jobs are told."""
         self.ring = queue_key("queue-ring", name)
         self.leases = queue_key("queue-leases", name)
+        self.later = queue_key("queue-later", name)
 
     def events(self, field: str) -> str:
         """The channel of one job's progress, log and tokens."""

@@ -231,14 +231,17 @@ class Station:
         return min(times)
 
     async def _left_alone(self) -> bool:
-        """Whether there is work, or a worker to watch, that nobody rang for: a token was lost with whoever took it."""
+        """Whether there is work, or a worker or a time to watch, that nobody rang for: a token was lost with whoever took it."""
         if self._leased:
             # It has no jobs, so its lease need not be watched by others: a turn, for only a turn knows when it comes too late.
             self._farewell = True
             return True
         # As a turn that only watches.
         self._client.meter.watching += 1
-        return bool(await self._client.exists(self.shard.ring, self.shard.leases))
+        watched = (self.shard.ring, self.shard.leases)
+        # What is due when is looked for only by who knows of nothing: who knows, comes by itself.
+        later = () if self._event is not None else (self.shard.later,)
+        return bool(await self._client.exists(*watched, *later))
 
     # --- a turn ---
 

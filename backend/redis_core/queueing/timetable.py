@@ -11,6 +11,7 @@ from redis_core.queueing.engine import QueueEngine
 from redis_core.queueing.job import derived_id, level_of, pack
 from redis_core.queueing.schedule import Firings, Schedule
 from redis_core.queueing.shard import EnqueueRow
+from redis_core.queueing.spool import SPOOLED
 
 __all__ = ["Timetable"]
 
@@ -19,6 +20,11 @@ _ON_TIME: Final = 60_000
 _REMEMBERED: Final = 86_400_000
 """Milliseconds that a firing's job is known after it is over, so that nobody makes it again."""
 _LONGEST_SLEEP: Final = 3600.0
+_AGAIN: Final = 5.0
+"""Seconds until what could not be fired is tried again; `_AWAY`, if the store did not answer."""
+_AGAIN_AWAY: Final = 1.0
+_KEPT: Final = frozenset({"known", SPOOLED})
+"""Refusals of a job that is there nevertheless."""
 _LOG: Final = get_logger("redis_core.queue")
 
 
@@ -41,17 +47,22 @@ class Timetable:
     async def run(self) -> None:
         """Fire until cancelled."""
         while self._schedules:
-            try:
-                after = await self.fire()
-            except StoreError as error:
-                _LOG.warning("cannot fire schedules", error=str(error))
-                after = 1.0
-            await self._clock.sleep(min(after, _LONGEST_SLEEP))
+            await self._clock.sleep(min(await self.fire(), _LONGEST_SLEEP))
 
     async def fire(self) -> float:
         """Fire what is due; seconds until something is again. Budget: 2 commands for each schedule, and a job's for each firing."""
-        waits = [await self._fire(schedule, firings) for schedule, firings in self._schedules]
-        return min(waits, default=_LONGEST_SLEEP)
+        return min([await self._try(*each) for each in self._schedules], default=_LONGEST_SLEEP)
+
+    async def _try(self, schedule: Schedule, firings: Firings) -> float:
+        """Fire one; what is wrong with it does not hold up the others, and is tried again."""
+        try:
+            return await self._fire(schedule, firings)
+        except StoreError as error:
+            _LOG.warning("cannot fire a schedule", schedule=schedule.name, error=str(error))
+            return _AGAIN_AWAY
+        except Exception:  # noqa: BLE001 - it is told, and the other schedules go on
+            _LOG.exception("cannot fire a schedule", schedule=schedule.name)
+            return _AGAIN
 
     async def _fire(self, schedule: Schedule, firings: Firings) -> float:
         shard = self._engine.shard(schedule.call.task.queue, schedule.workspace)
@@ -61,9 +72,17 @@ class Timetable:
         times, over = firings.due(last, now, _ON_TIME)
         if times:
             rows = [self._row(schedule, at, now) for at in times]
-            await self._engine.enqueue_rows(
+            refused = await self._engine.enqueue_rows(
                 shard, schedule.workspace, rows, check_results=True, keep=_REMEMBERED
             )
+            lost = min((place for place, why in refused.items() if why not in _KEPT), default=None)
+            if lost is not None:
+                # Only what was taken in is over: the others are fired again as long as they count as due.
+                why = str(refused[lost])
+                _LOG.error("a schedule's job was not taken in", schedule=schedule.name, reason=why)
+                if lost:
+                    await shard.fired(name, times[lost - 1], now)
+                return _AGAIN
         if over is not None:
             await shard.fired(name, over, now)
         return max(firings.next(now) / 1000 - self._clock.now(), 0.001)

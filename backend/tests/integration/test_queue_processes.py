@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 
 import redis_core
-from redis_core.client import Client
+from redis_core.client import Client, connect
 from redis_core.errors import JobFailed
 from redis_core.queue import JobHandle, task
+from redis_core.queueing import doorbell
+from redis_core.worker import Worker
 from tests.server_process import free_port
 from tests.store_users import clean_client_as, user_url
 
@@ -186,6 +188,30 @@ async def test_a_changed_source_file_starts_the_worker_anew(
     assert after < 0
     supervisor.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(supervisor.wait, WITHIN) == 0
+
+
+async def test_a_killed_worker_is_noticed_by_one_that_stood_behind_it_in_the_line(
+    client: Client, start: Start, valkey_socket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @task(name="slow")
+    async def slow() -> str:
+        return "the other's"
+
+    # The first worker claims the delayed job by its own clock, not by a token, so it still stands in the line of the bell; the other
+    # one has joined the line anew meanwhile, behind it. A single token that tells of the first one's lease would come to itself.
+    monkeypatch.setattr(doorbell, "_BLOCK", 1.0)
+    first = start("--lease", "1")
+    await (await named(client, "short")).result(WITHIN)
+    async with await connect(redis_url=user_url("worker", valkey_socket), mock_redis=False) as other:
+        worker = Worker(other, [slow], lease=1, concurrency=2)
+        running = asyncio.create_task(worker.run())
+        await asyncio.sleep(0.5)
+        late = await client.workspace("acme").queue.enqueue(slow, delay=4)
+        await state_of(late, "running")
+        os.killpg(first.pid, signal.SIGKILL)
+        assert await late.result(WITHIN) == "the other's"
+        worker.stop()
+        await running
 
 
 async def test_a_process_that_dies_is_started_anew(client: Client, start: Start, tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ class Job:
     result: str = ""
     signals: set[str] = dataclasses.field(default_factory=set)
     awaits: str = ""
+    due: int = 0
+    """When it may run, once those are over that it waits for."""
 
     @property
     def workspace(self) -> str:
@@ -147,12 +149,12 @@ class QueueModel:
             key = f"{job.workspace}:{job.unique}"
             if job.field in known or job.field in new:
                 refused[place] = "known"
+            elif job.unique and key in self.unique:
+                refused[place] = self.unique[key]
             elif len(taken) >= most - self.depth_before(job.workspace, new):
                 refused[place] = "full"
             elif failed:
                 refused[place] = "dependency"
-            elif job.unique and key in self.unique:
-                refused[place] = self.unique[key]
             else:
                 if job.unique:
                     self.unique[key] = job.id
@@ -165,6 +167,7 @@ class QueueModel:
             if missing:
                 job.place = "blocked"
                 self.blocked[job.field] = len(missing)
+                job.due = self.now + delay if delay else 0
                 for parent in missing:
                     self.follow(f"{job.workspace}:{parent}", "-", job.id)
             elif delay:
@@ -203,7 +206,13 @@ class QueueModel:
                     self.blocked[name] -= 1
                     if self.blocked[name] <= 0:
                         del self.blocked[name]
-                        self.push(self.jobs[name])
+                        released = self.jobs[name]
+                        if released.due > self.now:
+                            released.place = "later"
+                            self.later[name] = released.due
+                        else:
+                            self.push(released)
+                        released.due = 0
 
     def turn(  # noqa: C901 - the script in its order
         self, worker: str, free: int, flags: str, acks: list[tuple[str, int, str, int, str]]
@@ -463,7 +472,12 @@ class QueueModel:
 
     def redrive(self, name: str) -> int:
         self.begin()
-        job = self.dead.pop(name, None)
+        job = self.dead.get(name)
+        if job is not None and job.unique:
+            key = f"{job.workspace}:{job.unique}"
+            if self.unique.setdefault(key, job.id) != job.id:
+                return 0
+        self.dead.pop(name, None)
         if job is None or name in self.jobs:
             return 0
         self.ended.pop(name, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -16,6 +16,7 @@ from redis_core.queue import Schedule, task
 from redis_core.queueing.engine import QueueEngine
 from redis_core.queueing.schedule import Cron
 from redis_core.queueing.timetable import Timetable
+from redis_core.quotas import Quotas
 from tests.rate_world import Clock
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -175,4 +176,89 @@ async def test_a_clock_that_goes_back_fires_nothing_again(memory: Client) -> Non
     await world.worker().fire()
     world.clock.time += 30
     await world.worker().fire()
+    assert await world.jobs() == 1
+
+
+@given(
+    st.integers(0, 3 * 86_400), st.integers(1, 40),
+    st.sampled_from(["*/7 * * * *", "0 */5 * * *", "30 2 * * *", "0 * * * *"]),
+)  # fmt: skip
+def test_the_last_firings_are_those_that_following_each_would_find(
+    seconds: int, most: int, expression: str
+) -> None:
+    # Over the night in which the clock is set back.
+    after = at("2026-10-24 12:00")
+    cron, found = Cron(expression, "Europe/Berlin"), []
+    following = cron.next(after)
+    while following is not None and following <= after + seconds:
+        found.append(following)
+        following = cron.next(following)
+    assert cron.last(after, after + seconds, most) == found[-most:]
+
+
+@pytest.mark.parametrize(("catch_up", "days"), [("none", 1), ("one", 1), ("all", 2)])
+def test_a_gap_of_a_year_is_looked_at_from_its_end(
+    monkeypatch: pytest.MonkeyPatch, catch_up: str, days: int
+) -> None:
+    firings = Schedule("m", report.call(), "acme", cron="* * * * *", catch_up=catch_up).firings()  # type: ignore[arg-type]
+    made: list[object] = []
+    real = Cron._made
+
+    def counted(self: Cron, day: date) -> list[float]:
+        made.append(day)
+        return real(self, day)
+
+    monkeypatch.setattr(Cron, "_made", counted)
+    now = round(at("2026-06-01 12:00:30") * 1000)
+    times, over = firings.due(now - 365 * 86_400_000, now, 60_000)
+    assert over == now - 30_000
+    assert len(times) == (1_000 if catch_up == "all" else 1)
+    assert len(made) <= days
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many jobs a workspace may have, to be changed."""
+    most = [0]
+    monkeypatch.setattr(Quotas, "queue_depth", lambda _self, _workspace: most[0])
+    return most
+
+
+async def test_a_firing_that_is_not_taken_in_is_tried_again(memory: Client, room: list[int]) -> None:
+    world = World(memory, Schedule("minutely", report.call(), "acme", cron="* * * * *"))
+    worker = world.worker()
+    await worker.fire()
+    room[0] = 0
+    world.clock.time += 60
+    assert await worker.fire() == 5.0
+    assert await world.jobs() == 0
+    room[0] = 10
+    await worker.fire()
+    assert await world.jobs() == 1
+
+
+async def test_of_many_firings_those_that_were_taken_in_are_over(memory: Client, room: list[int]) -> None:
+    world = World(memory, Schedule("minutely", report.call(), "acme", cron="* * * * *", catch_up="all"))
+    worker = world.worker()
+    await worker.fire()
+    room[0] = 2
+    world.clock.time += 300
+    await worker.fire()
+    assert await world.jobs() == 2
+    noted = await memory.hget("queue-schedules:{default}", "acme:minutely")
+    assert noted is not None
+    assert int(noted) / 1000 == world.clock.time // 60 * 60 - 180
+    room[0] = 10
+    await worker.fire()
+    assert await world.jobs() == 5
+
+
+async def test_a_schedule_that_cannot_be_fired_does_not_hold_up_the_others(memory: Client) -> None:
+    world = World(memory, Schedule("fine", report.call(), "acme", every=60))
+    wrong = Schedule("wrong", report.call(), "acme", every=60)
+    worker = Timetable(world.engine, [wrong, world.schedule])
+    await worker.fire()
+    object.__setattr__(wrong, "call", None)
+    world.clock.time += 60
+    assert await worker.fire() == 5.0
     assert await world.jobs() == 1
