@@ -228,19 +228,24 @@ class Presence(_Topic):
     _kind = "presence"
 
     async def join(self, member: str, data: object = None) -> Position:
-        """Show a member. Budget: a script of 7 commands; 1 command per process and 10 s as long as it has any."""
+        """Show a member. Budget: a script of 7 commands; 1 command per process and 10 s as long as it has any.
+
+        Raises:
+            StoreError: the member is not shown, or not by the new data: what may have arrived is taken back.
+        """
         check_part(member.replace(":", "-"))
         lease = self._client.service(PresenceLease)
-        await lease.hold()
-        encoded = _json(data)
-        lease.members[self._names.meta, member] = partial(self._join, member, encoded)
-        return await self._join(member, encoded)
+        show = partial(self._join, member, _json(data))
+        return await lease.show((self._names.meta, member), show, partial(self._leave, lease.process, member))
 
     async def leave(self, member: str) -> Position:
-        """Take a member out, unless another process shows it too. Budget: a script of at most 8 commands."""
+        """Take a member out, unless another process shows it too. Budget: a script of at most 8 commands.
+
+        Raises:
+            StoreError: it is not known to be out; the lease tries again every 10 s until it is.
+        """
         lease = self._client.service(PresenceLease)
-        lease.members.pop((self._names.meta, member), None)
-        return await self._leave(lease.process, member)
+        return await lease.hide((self._names.meta, member), partial(self._leave, lease.process, member))
 
     async def members(self) -> dict[str, Any]:
         """Who is there. Budget: 2 commands."""

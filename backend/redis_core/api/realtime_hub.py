@@ -209,7 +209,8 @@ class Hub:
         stream.close()
         workspace = stream.claims.workspace
         self._allowances[workspace].streams -= 1
-        for topic, member in stream.presences or ():
+        presences, stream.presences = stream.presences or (), set()
+        for topic, member in presences:
             self._background(self._leave(workspace, topic, member))
 
     def disconnect(self, workspace: str, user: str | None = None) -> int:
@@ -281,18 +282,22 @@ class Hub:
 
     async def join(self, stream: Stream, topic: str, member: str, data: object) -> None:
         """Show a member in a topic's presence until the stream ends. Budget: as presence's `join`."""
-        key = (topic, member)
-        workspace = stream.claims.workspace
+        workspace, key = stream.claims.workspace, (topic, member)
         if stream.presences is None:
             stream.presences = set()
-        await self.client.workspace(workspace).presence(topic).join(member, data)
-        if key not in stream.presences:
+        first = key not in stream.presences
+        if first:
+            # Counted before the store is asked: a stream that ends meanwhile, this one or the one before it, then finds it right.
             stream.presences.add(key)
-            self._members[workspace, topic, member] = self._members.get((workspace, topic, member), 0) + 1
-            if stream.ended is not None:
-                # It ended while the store was asked.
+            self._members[workspace, *key] = self._members.get((workspace, *key), 0) + 1
+        try:
+            await self.client.workspace(workspace).presence(topic).join(member, data)
+        except BaseException:
+            if first and key in stream.presences:
                 stream.presences.discard(key)
-                await self._leave(workspace, topic, member)
+                # It may have arrived; and who showed the member before may be gone by now.
+                self._background(self._leave(workspace, topic, member))
+            raise
 
     async def leave(self, stream: Stream, topic: str, member: str) -> None:
         """Take a member out. Budget: as presence's `leave`, unless another stream of this process holds it."""
@@ -302,16 +307,15 @@ class Hub:
 
     async def _leave(self, workspace: str, topic: str, member: str) -> None:
         key = (workspace, topic, member)
-        left = self._members.get(key, 0) - 1
+        left = self._members.pop(key, 1) - 1
         if left > 0:
             self._members[key] = left
             return
-        self._members.pop(key, None)
         try:
             await self.client.workspace(workspace).presence(topic).leave(member)
         except StoreError as error:
-            # Its lease ends by itself.
-            _log.warning("a member did not leave", topic=topic, reason=str(error))
+            # The lease tries again.
+            _log.warning("a member has not left yet", topic=topic, reason=str(error))
 
     # --- the timer ---
 
