@@ -62,13 +62,13 @@ class ScriptedFeed:
         seat = Seat(self)
         self.sinks[seat] = sink
         if after is None:
-            return Start(epoch=self.epoch, offset=self.offset, recovered=True, updates=[]), seat
+            return Start(epoch=self.epoch, offset=self.offset, recovered=True, updates=[], reached=self.offset), seat
         same = after.epoch == self.epoch
         first = self.history[0].offset if self.history else self.offset + 1
         recovered = same and after.offset + 1 >= first
         updates = [one for one in self.history if not same or one.offset > after.offset]
         begin = after.offset if recovered else first - 1
-        return Start(epoch=self.epoch, offset=begin, recovered=recovered, updates=updates), seat
+        return Start(self.epoch, begin, recovered, updates, self.offset), seat
 
     def publish(self, data: object) -> None:
         self.offset += 1

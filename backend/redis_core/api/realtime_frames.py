@@ -197,8 +197,9 @@ def hello_frame(stream: str, heartbeat: int, expires: int) -> Frame:
 def sub_frame(topic: str, kind: Kind, start: Start) -> Frame:
     """A subscription begins."""
     return _frame(
-        t="sub", topic=topic, kind=kind, epoch=start.epoch, offset=start.offset, recovered=start.recovered
-    )
+        t="sub", topic=topic, kind=kind, epoch=start.epoch, offset=start.offset,
+        recovered=start.recovered, reached=start.reached,
+    )  # fmt: skip
 
 
 def gap_frame(topic: str, kind: Kind) -> Frame:

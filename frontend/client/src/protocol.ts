@@ -26,6 +26,8 @@ export interface SubFrame extends Position {
   readonly topic: string;
   readonly kind: Kind;
   readonly recovered: boolean;
+  /** The topic's last position. */
+  readonly reached?: number;
 }
 
 export type UpdateFrame =

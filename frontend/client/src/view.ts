@@ -49,7 +49,8 @@ export function advance(view: View, frame: TopicFrame): Step {
   if (frame.t === "sub") return start(view, frame);
   // The server tells a gap of the position that it was given, which may be another tab's. The start before it was judged here.
   if (frame.t === "gap") return [view, view.kind === "events" && !view.judged ? GAP : NOTHING];
-  return update(view, frame);
+  const [next, outcome] = update(view, frame);
+  return [next.judged ? { ...next, judged: false } : next, outcome];
 }
 
 /** A new start: `frame` is the position that the updates after it follow on. */
@@ -59,14 +60,28 @@ function start(view: View, frame: SubFrame): Step {
   const goesOn = frame.epoch === view.epoch && frame.recovered;
   // A topic that nobody has published to may have no epoch yet; the first one goes on from nothing.
   const mayGoOn = frame.epoch === view.epoch || view.epoch === "";
-  if (known && (goesOn || (mayGoOn && frame.offset <= view.offset))) {
+  // The store came back without its last writes: what this view has of them is nobody's any more.
+  const reached = frame.reached ?? (frame.recovered ? view.offset : frame.offset);
+  const lost = known && frame.epoch === view.epoch && reached < view.offset;
+  if (lost && frame.recovered && view.kind !== "events" && view.kind !== "presence") {
+    // It goes on from another tab's older position, so that the whole does not follow: to be asked for from here.
+    return [view, HOLE];
+  }
+  if (known && !lost && (goesOn || (mayGoOn && frame.offset <= view.offset))) {
     // It goes on from here or from before; what was seen is dropped as it comes.
     return [{ ...view, epoch: frame.epoch, started: true, judged: true }, CHANGED];
   }
   // Another epoch, or a position that history does not reach back to. What follows is a snapshot, or events after a gap.
-  const fresh = { ...emptyView(view.kind, frame), started: true, judged: true };
-  const shown = view.kind === "events" ? fresh : { ...fresh, value: view.value, text: view.text, members: view.members };
+  const offset = lost && view.kind === "events" ? reached : frame.offset;
+  const fresh = { ...emptyView(view.kind, { epoch: frame.epoch, offset }), started: true, judged: true };
+  const text = frame.reached === 0 ? "" : view.text;
+  const shown = view.kind === "events" ? fresh : { ...fresh, value: view.value, text, members: view.members };
   return [shown, known && view.kind === "events" ? GAP : CHANGED];
+}
+
+/** Whether what is whole was there before. Right after a start it is what the start is of, whatever its position. */
+function isOlder(view: View, frame: UpdateFrame): boolean {
+  return frame.offset < view.offset && !view.judged;
 }
 
 function update(view: View, frame: UpdateFrame): Step {
@@ -75,11 +90,11 @@ function update(view: View, frame: UpdateFrame): Step {
       if (frame.offset <= view.offset) return [view, NOTHING];
       if (frame.offset > view.offset + 1) return [view, HOLE];
       return [
-        { ...view, offset: frame.offset, judged: false },
+        { ...view, offset: frame.offset },
         { was: "event", data: frame.data, id: frame.id, offset: frame.offset },
       ];
     case "snap":
-      if (frame.offset < view.offset) return [view, NOTHING];
+      if (isOlder(view, frame)) return [view, NOTHING];
       return [{ ...view, offset: frame.offset, value: frame.data }, CHANGED];
     case "patch":
       if (frame.offset <= view.offset) return [view, NOTHING];
@@ -95,8 +110,8 @@ function update(view: View, frame: UpdateFrame): Step {
 function text(view: View, frame: UpdateFrame & { t: "text" }): Step {
   const done = view.done || frame.done === true;
   if (frame.from === 0) {
-    // The whole up to here. A shorter one is older, unless the epoch is new, where the offset is 0.
-    if (frame.offset < view.offset) return [view, NOTHING];
+    // The whole up to here. A shorter one is older.
+    if (isOlder(view, frame)) return [view, NOTHING];
     return [{ ...view, offset: frame.offset, text: frame.text, done }, CHANGED];
   }
   if (frame.from > view.offset) return [view, HOLE];
@@ -112,7 +127,7 @@ function afterBytes(text: string, bytes: number): string {
 
 function presence(view: View, frame: UpdateFrame & { t: "pres" }): Step {
   if (frame.members !== undefined) {
-    if (frame.offset < view.offset) return [view, NOTHING];
+    if (isOlder(view, frame)) return [view, NOTHING];
     return [{ ...view, offset: frame.offset, members: frame.members }, CHANGED];
   }
   if (frame.offset <= view.offset) return [view, NOTHING];

@@ -20,6 +20,8 @@ interface Log {
   text: string;
   done: boolean;
   members: Record<string, Json>;
+  /** What it was before each of the updates. */
+  before: Pick<Log, "offset" | "value" | "text" | "done" | "members">[];
 }
 
 export interface Request {
@@ -69,20 +71,28 @@ export class FakeService {
     const key = keyOf(kind, topic);
     const known = this.#logs.get(key);
     if (known !== undefined) return known;
-    const log: Log = { epoch: `e${++this.#epochs}`, offset: 0, updates: [], trimmed: 0, value: {}, text: "", done: false, members: {} };
+    const log: Log = { epoch: `e${++this.#epochs}`, offset: 0, updates: [], trimmed: 0, value: {}, text: "", done: false, members: {}, before: [] };
     this.#logs.set(key, log);
     return log;
   }
 
+  /** The log, which is about to change. */
+  #change(kind: Kind, topic: string): Log {
+    const log = this.log(kind, topic);
+    const { offset, value, text, done, members } = log;
+    log.before.push({ offset, value, text, done, members: { ...members } });
+    return log;
+  }
+
   publish(topic: string, data: Json, id?: string): number {
-    const log = this.log("events", topic);
+    const log = this.#change("events", topic);
     log.offset += 1;
     this.#add("events", log, { t: "msg", topic, offset: log.offset, data, ...(id !== undefined && { id }) });
     return log.offset;
   }
 
   patch(topic: string, patch: Json): number {
-    const log = this.log("state", topic);
+    const log = this.#change("state", topic);
     log.offset += 1;
     log.value = merge(log.value, patch);
     this.#add("state", log, { t: "patch", topic, offset: log.offset, patch });
@@ -90,7 +100,7 @@ export class FakeService {
   }
 
   append(topic: string, text: string, done = false): void {
-    const log = this.log("append", topic);
+    const log = this.#change("append", topic);
     const from = log.offset;
     log.offset += new TextEncoder().encode(text).length;
     log.text += text;
@@ -99,7 +109,7 @@ export class FakeService {
   }
 
   present(topic: string, member: string, data: Json | undefined): void {
-    const log = this.log("presence", topic);
+    const log = this.#change("presence", topic);
     log.offset += 1;
     if (data === undefined) delete log.members[member];
     else log.members[member] = data;
@@ -116,6 +126,14 @@ export class FakeService {
     const log = this.log(kind, topic);
     const gone = log.updates.splice(0, Math.max(0, log.updates.length - keep));
     log.trimmed = gone.at(-1)?.offset ?? log.trimmed;
+  }
+
+  /** The store lost its last updates, which are returned, and does not know it. */
+  rollBack(kind: Kind, topic: string, updates: number): UpdateFrame[] {
+    const log = this.log(kind, topic);
+    const lost = log.updates.splice(Math.max(0, log.updates.length - updates));
+    if (lost.length > 0) Object.assign(log, log.before.splice(log.before.length - lost.length)[0]);
+    return lost;
   }
 
   /** The store lost the topic. */
@@ -209,9 +227,9 @@ export class FakeService {
     const log = this.log(kind, topic);
     const { epoch } = log;
     const known = want.epoch !== "";
-    const sub = { t: "sub", topic, kind, epoch } as const;
+    const sub = { t: "sub", topic, kind, epoch, reached: log.offset } as const;
     if (kind === "events" && !known) return [{ ...sub, offset: log.offset, recovered: true }];
-    if (known && want.epoch === epoch && want.offset >= log.trimmed) {
+    if (known && want.epoch === epoch && want.offset >= log.trimmed && want.offset <= log.offset) {
       const after = log.updates.filter((update) => update.offset > want.offset);
       return [{ ...sub, offset: want.offset, recovered: true }, ...after];
     }

@@ -34,7 +34,7 @@ class Subscriber {
   }
 }
 
-type Action = "publish" | "deliver" | "lose" | "repeat" | "reconnect" | "trim" | "restart" | "late tab" | "lower position";
+type Action = "publish" | "deliver" | "lose" | "repeat" | "reconnect" | "trim" | "restart" | "roll back" | "late tab" | "lower position";
 const actions = (...allowed: Action[]) => fc.array(fc.constantFrom(...allowed), { maxLength: 60 });
 const LINE: Action[] = ["publish", "publish", "deliver", "deliver", "lose", "repeat", "reconnect", "late tab", "lower position"];
 
@@ -44,7 +44,7 @@ function run(kind: Kind, steps: Action[], make: (service: FakeService, n: number
   const subscriber = new Subscriber(service, kind);
   let line: TopicFrame[] = [];
   let last: TopicFrame | undefined;
-  const published: number[] = [];
+  let published: number[] = [];
   const versions: string[] = [JSON.stringify(service.log(kind, TOPIC).value)];
   let n = 0;
   const deliver = (): void => {
@@ -75,6 +75,15 @@ function run(kind: Kind, steps: Action[], make: (service: FakeService, n: number
       last = undefined;
       // The server gives every subscriber a new start.
       subscriber.subscribe();
+    } else if (step === "roll back") {
+      const lost = service.rollBack(kind, TOPIC, 2).map((update) => (update.t === "msg" ? update.data : undefined));
+      published = published.filter((one) => !lost.includes(one) || subscriber.events.includes(one));
+      line = [];
+      last = undefined;
+      const ahead = subscriber.view.offset > service.log(kind, TOPIC).offset;
+      const gaps = subscriber.gaps;
+      subscriber.subscribe();
+      if (kind === "events" && ahead) expect(subscriber.gaps).toBe(gaps + 1);
     } else if (step === "late tab") {
       let late = emptyView(kind);
       for (const frame of framesOf(subscriber.view, TOPIC)) [late] = advance(late, frame);
@@ -101,7 +110,7 @@ describe("whatever the line does", () => {
 
   test("events that history lost are told as a gap, and the others come once and in order", () => {
     fc.assert(
-      fc.property(actions(...LINE, "trim", "restart"), (steps) => {
+      fc.property(actions(...LINE, "trim", "restart", "roll back"), (steps) => {
         const { subscriber, published } = run("events", steps, (service, n) => service.publish(TOPIC, n));
         const got = subscriber.events as number[];
         expect(got).toEqual([...new Set(got)].sort((a, b) => a - b));
@@ -114,7 +123,7 @@ describe("whatever the line does", () => {
     const make = (service: FakeService, n: number): void =>
       void service.patch(TOPIC, n % 3 === 0 ? { [`k${n % 4}`]: null } : { [`k${n % 4}`]: { n, deep: { [`m${n % 2}`]: n } } });
     fc.assert(
-      fc.property(actions(...LINE, "trim"), (steps) => {
+      fc.property(actions(...LINE, "trim", "roll back"), (steps) => {
         const { service, subscriber } = run("state", steps, make);
         expect(subscriber.view.value).toEqual(service.log("state", TOPIC).value);
       }),
@@ -124,7 +133,7 @@ describe("whatever the line does", () => {
   test("a text is never wrong, and whole in the end", () => {
     const pieces = ["a", "é", "😀 ", "word ", "\n"];
     fc.assert(
-      fc.property(actions(...LINE, "trim"), (steps) => {
+      fc.property(actions(...LINE, "trim", "roll back"), (steps) => {
         const make = (service: FakeService, n: number): void => service.append(TOPIC, pieces[n % pieces.length]!);
         const { service, subscriber } = run("append", steps, make);
         expect(subscriber.view.text).toBe(service.log("append", TOPIC).text);
@@ -155,7 +164,7 @@ test("the gap of a position that was another tab's is none here", () => {
   let view = emptyView("events", { epoch: "e", offset: 9 });
   const outcomes: string[] = [];
   const frames: TopicFrame[] = [
-    { t: "sub", topic: TOPIC, kind: "events", epoch: "e", offset: 5, recovered: false },
+    { t: "sub", topic: TOPIC, kind: "events", epoch: "e", offset: 5, recovered: false, reached: 10 },
     { t: "gap", topic: TOPIC, kind: "events" },
     { t: "msg", topic: TOPIC, offset: 9, data: 9 },
     { t: "msg", topic: TOPIC, offset: 10, data: 10 },
@@ -167,6 +176,42 @@ test("the gap of a position that was another tab's is none here", () => {
     outcomes.push(outcome.was);
   }
   expect(outcomes).toEqual(["changed", "nothing", "nothing", "event", "gap"]);
+});
+
+test("a store that comes back without its last writes is a gap, and what it has replaces what was there", () => {
+  const all = (kind: Kind, before: Partial<View>, frames: TopicFrame[]): [View, string[]] => {
+    let view: View = { ...emptyView(kind, { epoch: "e", offset: 10 }), started: true, ...before };
+    const outcomes = frames.map((frame) => {
+      const [next, outcome] = advance(view, frame);
+      view = next;
+      return outcome.was;
+    });
+    return [view, outcomes];
+  };
+  const sub = (kind: Kind, recovered = false): TopicFrame => ({ t: "sub", topic: TOPIC, kind, epoch: "e", offset: 8, recovered, reached: 8 });
+  const event = (offset: number): TopicFrame => ({ t: "msg", topic: TOPIC, offset, data: `${offset}'` });
+  expect(all("events", {}, [sub("events"), { t: "gap", topic: TOPIC, kind: "events" }, event(9), event(10)])[1]).toEqual([
+    "gap",
+    "nothing",
+    "event",
+    "event",
+  ]);
+  const [state] = all("state", { value: { a: 1, lost: 1 } }, [
+    sub("state"),
+    { t: "snap", topic: TOPIC, offset: 8, data: { a: 1 } },
+    { t: "patch", topic: TOPIC, offset: 9, patch: { b: 2 } },
+  ]);
+  expect(state.value).toEqual({ a: 1, b: 2 });
+  const [present] = all("presence", { members: { lost: 1 } }, [
+    sub("presence", true),
+    { t: "pres", topic: TOPIC, offset: 8, members: {} },
+    { t: "pres", topic: TOPIC, offset: 9, join: { ada: 1 } },
+  ]);
+  expect(present.members).toEqual({ ada: 1 });
+  const begun: TopicFrame = { t: "sub", topic: TOPIC, kind: "append", epoch: "e", offset: 0, recovered: false, reached: 2 };
+  const [text] = all("append", { text: "0123456789" }, [begun, { t: "text", topic: TOPIC, from: 0, offset: 2, text: "01" }]);
+  expect([text.text, text.offset]).toEqual(["01", 2]);
+  expect(all("append", { text: "0123456789" }, [{ ...begun, reached: 0 } as TopicFrame])[0].text).toBe("");
 });
 
 test("the first epoch of a topic that had none goes on from nothing, and tells what was missed", () => {
