@@ -1,6 +1,6 @@
 """The browsers of the realtime benchmark, a process of its own: opens streams and counts what arrives.
 
-Reads commands as lines of JSON and answers each with one: open, burst, paced, quit.
+Reads commands as lines of JSON and answers each with one: open, burst, paced, told.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 MARK = b"@@"
 """Once in every message's payload."""
+PING = b'"t":"ping"'
 
 
 class Browser(asyncio.Protocol):
@@ -33,6 +34,7 @@ class Browser(asyncio.Protocol):
         if not self.greeted and b"data:" in self.tail + data:
             self.greeted = True
             self.crowd.greeted += 1
+        self.crowd.pings += data.count(PING)
         marks = (self.tail[-1:] + data if self.tail[-1:] == MARK[:1] else data).count(MARK)
         self.tail = data[-200:] if self.greeted else self.tail + data
         if marks:
@@ -47,7 +49,7 @@ class Crowd:
 
     def __init__(self) -> None:
         self.browsers: list[Browser] = []
-        self.greeted = self.lost = self.count = 0
+        self.greeted = self.lost = self.count = self.pings = 0
         self.wanted = 0
         self.done = asyncio.Event()
         self.delays: list[float] | None = None
@@ -90,6 +92,10 @@ class Crowd:
             async with asyncio.timeout(120):
                 await self.done.wait()
         return {"deliveries": self.count, "seconds": time.perf_counter() - began, "lost": self.lost}
+
+    async def told(self) -> dict[str, Any]:
+        """How many pings have come to all of them."""
+        return {"pings": self.pings}
 
     async def paced(self, port: int, messages: int, rate: float) -> dict[str, Any]:
         """Messages at a rate, each with the moment it was sent; how long they took to the browsers."""

@@ -62,7 +62,9 @@ class ScriptedFeed:
         seat = Seat(self)
         self.sinks[seat] = sink
         if after is None:
-            return Start(epoch=self.epoch, offset=self.offset, recovered=True, updates=[], reached=self.offset), seat
+            return Start(
+                epoch=self.epoch, offset=self.offset, recovered=True, updates=[], reached=self.offset
+            ), seat
         same = after.epoch == self.epoch
         first = self.history[0].offset if self.history else self.offset + 1
         recovered = same and after.offset + 1 >= first

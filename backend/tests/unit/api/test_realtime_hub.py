@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from redis_core.api.realtime_hub import Refused
+from redis_core.api.realtime_frames import Want
+from redis_core.api.realtime_hub import Hub, Refused
+from redis_core.api.realtime_limits import RealtimeLimits
 from redis_core.api.realtime_wire import EventStreamWire
-from tests.realtime_world import Connection, claims_of, opened, scripted_hub, settle
+from redis_core.client import Client
+from redis_core.pubsub import PresenceLease
+from redis_core.realtime import feed
+from redis_core.transport.memory import MockRedisClient
+from tests.realtime_world import Connection, HandClock, claims_of, opened, scripted_hub, settle
 
 
 async def test_a_tenant_gets_nothing_of_another_whatever_it_asks() -> None:
@@ -95,6 +103,34 @@ async def test_ends_the_streams_of_one_user_when_told() -> None:
     assert hub.disconnect("acme", "u1") == 1
     assert mine.ended
     assert not other.ended
+
+
+async def test_an_idle_browser_costs_no_command_however_often_it_is_pinged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # What a process asks for by itself, whatever the number of its browsers, waits meanwhile.
+    monkeypatch.setattr(feed, "_CHECK", 3_600.0)
+    monkeypatch.setattr(PresenceLease, "refresh", 3_600.0)
+    clock = HandClock()
+    async with Client(MockRedisClient()) as client:
+        hub = Hub(client, RealtimeLimits(heartbeat=25), clock)
+        connections = []
+        for number in range(100):
+            stream, connection = await opened(hub, claims_of(clock, user=f"u{number}"))
+            stream.subscribe([Want("a", kind) for kind in ("events", "state", "append", "presence")])
+            connections.append(connection)
+            await hub.join(stream, "a", f"u{number}", None)
+        async with asyncio.timeout(20):
+            while any(len(connection.of("sub")) < 4 for connection in connections):
+                await asyncio.sleep(0.01)
+        before = client.stats.commands
+        for _ in range(100):
+            clock.time += 1
+            hub._tick()
+            await settle()
+        assert all(len(connection.of("ping")) >= 4 for connection in connections)
+        assert client.stats.commands == before
+        await hub.aclose()
 
 
 async def test_forgets_workspaces_that_are_gone() -> None:
