@@ -153,3 +153,19 @@ def test_secrets_are_compared_in_constant_time_and_in_one_place(module: Path) ->
 )
 def test_a_comparison_of_secrets_is_found(code: str) -> None:
     assert list(_comparisons_of_secrets(ast.parse(code)))
+
+
+def test_make_bench_runs_every_benchmark_and_no_part_of_one() -> None:
+    folder = _PYPROJECT.parent / "backend" / "benchmarks"
+    sources = {path.stem: path.read_text("utf-8") for path in folder.glob("*.py")}
+    listed = re.search(
+        r"^BENCHMARKS \?= (.+)$", (_PYPROJECT.parent / "Makefile").read_text("utf-8"), re.MULTILINE
+    )
+    assert listed is not None
+    programs = set(listed.group(1).split())
+    for name in sources.keys() - programs:
+        used = any(re.search(rf"\b{name}\b", text) for other, text in sources.items() if other != name)
+        assert used, f"{name} is neither a benchmark that is run nor a part of one"
+    for name in programs:
+        assert re.search(r"^if __name__ ==", sources[name], re.MULTILINE)
+        assert "sys.stdin" not in sources[name]
