@@ -153,6 +153,8 @@ class Settings(BaseSettings):
     """Realtime streams a workspace may have open in one process."""
     realtime_max_topics: int = Field(default=100, ge=1, le=10_000)
     """Topics one realtime stream may have."""
+    realtime_max_subscriptions: int = Field(default=100_000, ge=1)
+    """Topics that the streams of a workspace may have together in one process."""
     realtime_max_publishes: int = Field(default=500, ge=1)
     """Updates a second that a workspace's browsers may publish in one process."""
     realtime_max_bytes: int = Field(default=1024 * 1024, ge=1024)

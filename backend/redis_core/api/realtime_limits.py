@@ -25,6 +25,8 @@ class RealtimeLimits:
     """Streams a workspace may have open."""
     max_topics: int = 100
     """Topics a stream may have, each kind counted."""
+    max_subscriptions: int = 100_000
+    """Those of all streams of a workspace together."""
     max_publishes: int = 500
     """Updates a second that a workspace's browsers may publish."""
     max_bytes: int = 1024 * 1024
@@ -48,26 +50,29 @@ class RealtimeLimits:
             token_seconds=settings.realtime_token_seconds,
             max_streams=settings.realtime_max_streams,
             max_topics=settings.realtime_max_topics,
+            max_subscriptions=settings.realtime_max_subscriptions,
             max_publishes=settings.realtime_max_publishes,
             max_bytes=settings.realtime_max_bytes,
         )
 
 
 class Allowance:
-    """What a workspace has left of its streams, publishes and bytes: two token buckets that hold one second's worth.
+    """What a workspace has left of its streams, topics, publishes and bytes: two token buckets that hold one second's worth.
 
     Args:
         limits: how much.
         clock: refills the buckets.
     """
 
-    __slots__ = ("_at", "_bytes", "_clock", "_limits", "_publishes", "streams")
+    __slots__ = ("_at", "_bytes", "_clock", "_limits", "_publishes", "streams", "subscriptions")
 
     def __init__(self, limits: RealtimeLimits, clock: Clock = SYSTEM_CLOCK) -> None:
         self._limits = limits
         self._clock = clock
         self.streams = 0
         """Open now."""
+        self.subscriptions = 0
+        """Topics that these have."""
         self._at = clock.monotonic()
         self._publishes = float(limits.max_publishes)
         self._bytes = float(limits.max_bytes)

@@ -271,10 +271,14 @@ class Stream:
     def subscribe(self, wants: Sequence[Want]) -> list[tuple[Want, str]]:
         """Begin subscriptions; their `sub` frames follow. Those refused, with the code of each."""
         refused: list[tuple[Want, str]] = []
+        limits, allowance = self.hub.limits, self.hub.allowance(self.claims.workspace)
         for want in wants:
             code = self.hub.refusal(self.claims, want)
             key = (sys.intern(want.topic), want.kind)
-            full = len(self._subscriptions) >= self.hub.limits.max_topics
+            full = (
+                len(self._subscriptions) >= limits.max_topics
+                or allowance.subscriptions >= limits.max_subscriptions
+            )
             if code is None and full and key not in self._subscriptions:
                 code = "too-many-topics"
             if code is not None:
@@ -282,6 +286,7 @@ class Stream:
                 continue
             self._drop(key)
             subscription = self._subscriptions[key] = Subscription(self, want)
+            allowance.subscriptions += 1
             self._todo += (subscription,)
         if self._todo:
             self._wake()
@@ -315,6 +320,7 @@ class Stream:
     def _drop(self, key: tuple[str, Kind]) -> None:
         subscription = self._subscriptions.pop(key, None)
         if subscription is not None:
+            self.hub.allowance(self.claims.workspace).subscriptions -= 1
             subscription.leave()
             if self._held:
                 self._held = [entry for entry in self._held if entry[1] is not subscription]
@@ -322,6 +328,7 @@ class Stream:
     def _leave_all(self) -> None:
         for subscription in self._subscriptions.values():
             subscription.leave()
+        self.hub.allowance(self.claims.workspace).subscriptions -= len(self._subscriptions)
         self._subscriptions.clear()
         self._todo = self._waiting = ()
 

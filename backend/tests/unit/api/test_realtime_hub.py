@@ -63,6 +63,24 @@ async def test_one_workspace_s_cap_is_not_another_s() -> None:
     await opened(hub, claims_of(clock))
 
 
+async def test_the_topics_of_all_streams_of_a_workspace_have_a_cap_together() -> None:
+    hub, _, clock = scripted_hub(max_topics=3, max_subscriptions=4)
+    first, _ = await opened(hub, claims_of(clock), "a", "b", "c")
+    second, connection = await opened(hub, claims_of(clock), "a", "b")
+    assert [frame["topic"] for frame in connection.of("sub")] == ["a"]
+    assert second.subscribe([Want("b"), Want("a")]) == [(Want("b"), "too-many-topics")]
+    _, other = await opened(hub, claims_of(clock, workspace="other"), "a", "b", "c")
+    assert len(other.of("sub")) == 3
+    first.unsubscribe(["c"])
+    assert second.subscribe([Want("b")]) == []
+    assert second.subscribe([Want("c")]) == [(Want("c"), "too-many-topics")]
+    first.end("shutdown", 0)
+    hub.close(first)
+    assert second.subscribe([Want("c")]) == []
+    hub.close(second)
+    assert hub.allowance("acme").subscriptions == 0
+
+
 async def test_drains_with_random_moments_to_come_back_and_takes_no_more() -> None:
     hub, _, clock = scripted_hub(drain_seconds=10)
     connections = [(await opened(hub, claims_of(clock), "a"))[1] for _ in range(30)]
