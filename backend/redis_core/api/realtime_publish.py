@@ -40,7 +40,7 @@ async def publish(hub: Hub, claims: Claims, request: PublishRequest, size: int) 
         size: its bytes.
 
     Raises:
-        Refused: the token does not allow it, it is not of the topic's registered type, a cap is reached, or the version is not
+        Refused: the token does not allow it, it, or what a patch makes, is not of the topic's registered type, a cap is reached, or the version is not
             the current one.
         StoreError: the store did not take it.
     """
@@ -57,8 +57,12 @@ async def publish(hub: Hub, claims: Claims, request: PublishRequest, size: int) 
         position = await workspace.state(topic).set(_of_type("state", topic, request.data))
     else:
         patch = _given(request.patch)
+
+        def check(document: bytes) -> None:
+            _of_type("state", topic, Raw(document))
+
         try:
-            position = await workspace.state(topic).patch(patch, version=request.version)
+            position = await workspace.state(topic).patch(patch, version=request.version, check=check)
         except VersionConflict as error:
             raise Refused(
                 409, "version-conflict", f"The document is another version by now: {error}."

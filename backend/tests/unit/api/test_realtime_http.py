@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -16,11 +17,13 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from redis_core import realtime_token
+from redis_core.api import realtime_publish
 from redis_core.api.realtime import Allowed, Realtime, RealtimeLimits
 from redis_core.api.session_cookie import SessionCookie
 from redis_core.api.session_middleware import SessionMiddleware, request_session
 from redis_core.client import Client
 from redis_core.config import Settings
+from redis_core.realtime.registry import Registry
 from redis_core.session import Sessions
 from redis_core.sessions.pepper import PepperRing
 from tests.realtime_world import KEYS, HandClock
@@ -204,6 +207,31 @@ async def test_a_patch_of_another_version_is_a_conflict(browser: httpx.AsyncClie
     assert (await browser.post(f"{BASE}/publish", json=patch, headers=bearer())).status_code == 200
     late = await browser.post(f"{BASE}/publish", json=patch, headers=bearer())
     assert (late.status_code, late.json()["code"]) == (409, "version-conflict")
+
+
+async def test_a_browsers_document_is_of_the_registered_type_however_it_comes(
+    browser: httpx.AsyncClient, memory: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Page(msgspec.Struct):
+        title: str = ""
+        budget: int = 0
+
+    registry = Registry()
+    registry.state("doc*")(Page)
+    monkeypatch.setattr(realtime_publish, "topics", registry)
+    changes: list[dict[str, object]] = [
+        {"patch": {"budget": 5}}, {"patch": {"budget": "x"}}, {"patch": "no document"}, {"data": {"budget": "x"}}
+    ]  # fmt: skip
+    answers = [
+        await browser.post(
+            f"{BASE}/publish", json={"topic": "doc", "kind": "state"} | change, headers=bearer()
+        )
+        for change in changes
+    ]
+    assert [answer.status_code for answer in answers] == [200, 400, 400, 400]
+    assert {answer.json()["code"] for answer in answers[1:]} == {"invalid-request"}
+    position, document = await memory.workspace("acme").state("doc").get()
+    assert (position.offset, document) == (1, {"budget": 5})
 
 
 async def test_production_without_keys_says_so_and_hides_why(memory: Client) -> None:
