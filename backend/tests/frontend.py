@@ -7,10 +7,10 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-__all__ = ["BROWSER", "CLIENT", "DEMO", "ROOT", "built", "node_packages"]
+__all__ = ["BROWSER", "CLIENT", "DASHBOARD", "DEMO", "ROOT", "built", "node_packages"]
 
 ROOT = Path(__file__).parents[2]
-CLIENT, DEMO = ROOT / "frontend" / "client", ROOT / "frontend" / "demo"
+CLIENT, DEMO, DASHBOARD = (ROOT / "frontend" / name for name in ("client", "demo", "dashboard"))
 BROWSER = ROOT / "backend" / "tests" / "browser"
 
 

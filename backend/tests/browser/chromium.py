@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,6 +94,7 @@ class Running:
             **environment,
             "TEST_PORT": str(self.port),
             "RAPTORFLOW_PORT": str(self.port),
+            "GATEWAY_PORT": str(self.port),
         }
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -111,6 +113,8 @@ class Running:
         while True:
             try:
                 urllib.request.urlopen(f"{self.url}{self._path}", timeout=2).close()
+            except urllib.error.HTTPError:
+                return  # It answers, if only that it wants a token.
             except OSError:
                 assert self._process.poll() is None, "the site did not start"
                 assert time.monotonic() < until, "the site does not answer"

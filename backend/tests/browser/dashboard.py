@@ -18,13 +18,12 @@ from redis_core.queue import task
 from redis_core.session import Sessions
 from redis_core.worker import Worker
 from tests.browser.chromium import Chromium, Running, running_chromium
-from tests.frontend import CLIENT, ROOT, node_packages
+from tests.frontend import CLIENT, DASHBOARD, node_packages
 from tests.metrics_world import MovedClock
 from tests.stores import clean_client
 
 __all__ = ["PAGES", "PROFILES", "TOKENS", "Dashboard", "running_dashboard"]
 
-DASHBOARD = ROOT / "frontend" / "dashboard"
 AXE = DASHBOARD / "node_modules" / "axe-core" / "axe.min.js"
 TOKENS = {role: f"token-of-{role}-{'x' * 20}" for role in ("viewer", "operator", "admin")}
 PAGES = {

@@ -87,6 +87,23 @@ const commands = {
     for (const { targetId } of targetInfos) await session.send("Target.closeTarget", { targetId });
     return targetInfos.length;
   },
+  /** An event in the shared workers themselves, as the browser would tell them. */
+  async tellWorkers({ event }) {
+    const session = await browser.newBrowserCDPSession();
+    const { targetInfos } = await session.send("Target.getTargets", { filter: [{ type: "shared_worker" }] });
+    for (const { targetId } of targetInfos) {
+      const { sessionId } = await session.send("Target.attachToTarget", { targetId, flatten: false });
+      const expression = `dispatchEvent(new Event(${JSON.stringify(event)}))`;
+      const done = new Promise((resolve) =>
+        session.on("Target.receivedMessageFromTarget", (answer) => answer.sessionId === sessionId && resolve()),
+      );
+      const message = JSON.stringify({ id: 1, method: "Runtime.evaluate", params: { expression } });
+      await session.send("Target.sendMessageToTarget", { sessionId, message });
+      await done;
+    }
+    await session.detach();
+    return targetInfos.length;
+  },
   async screenshot({ tab, path, fullPage = true }) {
     await tabs.get(tab).page.screenshot({ path, fullPage });
   },

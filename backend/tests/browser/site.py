@@ -1,6 +1,6 @@
 """The site of the browser tests, a process of its own that a test may kill: realtime, the built client, and a page for each tab.
 
-It also looks through everything that it sends for a text that no browser may see.
+It also looks through everything that it sends, errors and WebSockets too, for a text that no browser may see.
 """
 
 from __future__ import annotations
@@ -25,6 +25,12 @@ from redis_core.config import load_settings
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parents[2]
+BUILT = {
+    "client": _ROOT / "frontend" / "client" / "dist",
+    "demo": _ROOT / "frontend" / "demo" / "dist",
+    "dashboard": _ROOT / "backend" / "redis_core" / "static" / "dashboard",
+}
+"""What browsers are given of the project."""
 _SECRET = os.environ.get("TEST_SECRET", "").encode()
 
 
@@ -34,18 +40,20 @@ class Watched:
     def __init__(self, app: Any) -> None:
         self.app = app
         self.leaks: list[str] = []
+        self.looked: dict[str, int] = {}
+        """How many messages of each type were looked through."""
         self.streams: dict[str, int] = {"open": 0, "opened": 0}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        is_stream = scope["path"].endswith("/stream")
+        is_stream = scope["type"] == "http" and scope["path"].endswith("/stream")
+        tail = b""
 
         async def watched(message: Any) -> None:
-            sent = message.get("body", b"") + b"".join(
-                b":".join(header) for header in message.get("headers", ())
-            )
+            nonlocal tail
+            self.looked[message["type"]] = self.looked.get(message["type"], 0) + 1
+            # With the end of the message before: it may be cut anywhere.
+            sent = tail + _bytes_of(message)
+            tail = sent[-len(_SECRET) :]
             if _SECRET and _SECRET in sent:
                 self.leaks.append(scope["path"])
             await send(message)
@@ -56,6 +64,13 @@ class Watched:
             await self.app(scope, receive, watched)
         finally:
             self.streams["open"] -= is_stream
+
+
+def _bytes_of(message: Any) -> bytes:
+    """All that a message brings to the browser."""
+    headers = b"".join(b":".join(header) for header in message.get("headers") or ())
+    texts = ((message.get("text") or "") + (message.get("reason") or "")).encode()
+    return b"".join([headers, message.get("body") or b"", message.get("bytes") or b"", texts])
 
 
 def _file(name: str, kind: str) -> Route:
@@ -82,7 +97,11 @@ async def main(port: int) -> None:
             )
 
         async def figures(_request: Request) -> Response:
-            return JSONResponse({"leaks": watched.leaks, **watched.streams})
+            return JSONResponse({"leaks": watched.leaks, "looked": watched.looked, **watched.streams})
+
+        async def control(_request: Request) -> Response:
+            """A leak on purpose, by which a test knows that it would see one."""
+            return PlainTextResponse(_SECRET)
 
         realtime = Realtime(the_client, settings=settings)
         watched = Watched(
@@ -92,7 +111,11 @@ async def main(port: int) -> None:
                     _file("page.js", "text/javascript"),
                     Route("/token", token, methods=["POST"]),
                     Route("/figures", figures),
-                    Mount("/client", StaticFiles(directory=_ROOT / "frontend" / "client" / "dist")),
+                    Route("/control", control),
+                    *(
+                        Mount(f"/{name}", StaticFiles(directory=folder, check_dir=False))
+                        for name, folder in BUILT.items()
+                    ),
                     Mount("/api/v1/realtime", realtime),
                 ]
             )

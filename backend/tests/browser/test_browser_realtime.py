@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 from redis_core import Workspace, connect
 from redis_core.errors import StoreError
 from tests.browser.chromium import SITE, Chromium, Running, chromium_binary, running_chromium
+from tests.browser.site import BUILT
+from tests.frontend import DASHBOARD, DEMO, node_packages
 from tests.server_process import ServerProcess
 from tests.stores import clean_client, valkey_binary
 
@@ -35,12 +38,7 @@ def chromium() -> Iterator[Chromium]:
 
 @pytest.fixture(scope="module")
 def site(valkey_socket: str) -> Iterator[Running]:
-    environment = {
-        "REDIS_URL": f"unix://{valkey_socket}",
-        "TEST_SECRET": SECRET,
-        "UPSTASH_REDIS_REST_TOKEN": SECRET,
-    }
-    with Running([str(SITE)], environment, "/figures") as running:
+    with Running([str(SITE)], {"REDIS_URL": f"unix://{valkey_socket}"}, "/figures") as running:
         yield running
 
 
@@ -58,8 +56,9 @@ class World:
         self.name = next(_names)
         self.published = 0
         self.text = ""
-        self.versions = ["{}"]
         self.document: dict[str, int] = {}
+        self.versions: list[dict[str, int] | None] = [None, {}]
+        """All that the document has been."""
 
     async def do(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         return await asyncio.to_thread(call, *arguments, **options)
@@ -77,13 +76,18 @@ class World:
     async def see(self, tab: str, code: str, argument: Any = None) -> Any:
         return await self.do(self.chromium.evaluate, tab, code, argument)
 
+    def change(self, patch: dict[str, int]) -> dict[str, int]:
+        """A patch that the document is about to get."""
+        self.document |= patch
+        self.versions.append(dict(self.document))
+        return patch
+
     async def publish(self, times: int = 1) -> None:
         """Something of each kind, whatever happens to the site meanwhile."""
         for _ in range(times):
             self.published += 1
             number = self.published
-            patch = {f"k{number % 5}": number}
-            self.document |= patch
+            patch = self.change({f"k{number % 5}": number})
             await self.workspace.topic(f"campaign:{self.name}").publish({"n": number})
             await self.workspace.state(f"doc:{self.name}").patch(patch)
             token = f"é{number} "
@@ -102,7 +106,10 @@ class World:
         )
         assert [event["n"] for event in seen["events"]] == list(range(1, last + 1))
         assert (seen["gaps"], seen["text"], seen["value"]) == (0, self.text, self.document)
-        numbers = [max([0, *(json.loads(version) or {}).values()]) for version in seen["versions"]]
+        shown = [json.loads(version) for version in seen["versions"]]
+        assert all(version in self.versions for version in shown)
+        # Each after the one before: what it goes back to is never an older one.
+        numbers = [self.versions.index(version) for version in shown]
         assert numbers == sorted(numbers)
 
 
@@ -139,7 +146,10 @@ async def test_a_site_that_is_killed_under_load_loses_and_doubles_nothing(
         await asyncio.sleep(0.2)
         await world.do(site.start)
         # Whoever waits for its turn is told to look.
-        await world.see("one", "() => void window.dispatchEvent(new Event('online'))")
+        if sharing == "worker":
+            await world.do(world.chromium.do, "tellWorkers", event="online")
+        else:
+            await world.see("one", "() => void window.dispatchEvent(new Event('online'))")
     await load
     for tab in ("one", "two"):
         await world.holds(tab)
@@ -196,8 +206,7 @@ async def _stubborn_load(world: World, times: int) -> None:
 
     async with workspace.text(f"answer:{name}").writer(patience=60) as out:
         for number in range(1, times + 1):
-            patch = {f"k{number % 5}": number}
-            world.document |= patch
+            patch = world.change({f"k{number % 5}": number})
             await there(partial(workspace.topic(f"campaign:{name}").publish, {"n": number}, id=f"n{number}"))
             await there(partial(workspace.state(f"doc:{name}").patch, patch))
             token = f"é{number} "
@@ -309,8 +318,99 @@ async def test_events_published_by_a_browser_are_heard_once_by_all(world: World)
         assert await world.see(tab, "() => window.tab.seen.events.map(({n}) => n)") == [1, 2, 3, 4, 5]
 
 
-async def test_nothing_that_was_sent_had_the_stores_token_in_it(world: World, site: Running) -> None:
-    await world.open("one")
-    await world.publish(2)
-    await world.holds("one")
-    assert (await world.do(site.figures))["leaks"] == []
+async def test_the_worker_that_hears_that_the_network_is_back_opens_its_stream_anew(
+    world: World, site: Running
+) -> None:
+    await world.open("one", "two")
+    opened = (await world.do(site.figures))["opened"]
+    assert await world.do(world.chromium.do, "tellWorkers", event="online") >= 1
+    async with asyncio.timeout(20):
+        while (await world.do(site.figures))["opened"] == opened:
+            await asyncio.sleep(0.02)
+    await world.publish(3)
+    for tab in ("one", "two"):
+        await world.holds(tab)
+    assert (await world.do(site.figures))["open"] == 1
+
+
+async def test_a_tab_that_is_looked_at_again_tells_the_worker(world: World) -> None:
+    spy = """const post = MessagePort.prototype.postMessage;
+        window.posted = [];
+        MessagePort.prototype.postMessage = function (message, ...rest) {
+            window.posted.push(message);
+            return post.call(this, message, ...rest);
+        };"""
+    await world.open("one", script=spy)
+    assert await world.see("one", "() => window.tab.realtime.sharing") == "worker"
+    await world.see("one", "() => void document.dispatchEvent(new Event('visibilitychange'))")
+    woken = "() => window.posted.filter(({m}) => m === 'wake')"
+    assert await world.see("one", woken) == [{"m": "wake", "why": "visible"}]
+
+
+_SOCKET = """async () => {
+    const token = await (await fetch("/token?user=ada", { method: "POST" })).text();
+    const socket = new WebSocket("/api/v1/realtime/ws".replace(/^/, location.origin.replace("http", "ws")), "raptorflow.v1");
+    window.told = [];
+    socket.onmessage = ({ data }) => window.told.push(JSON.parse(data));
+    await new Promise((resolve) => (socket.onopen = resolve));
+    socket.send(JSON.stringify({ t: "auth", token }));
+    window.socket = socket;
+}"""
+_PATCH = """async (name) => {
+    const token = await (await fetch("/token?user=ada", { method: "POST" })).text();
+    const change = { topic: `doc:${name}`, kind: "state", patch: { k0: 0 } };
+    window.socket.send(JSON.stringify({ t: "pub", ref: 1, ...change }));
+    const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
+    return (await fetch("/api/v1/realtime/publish", { method: "POST", headers, body: JSON.stringify(change) })).status;
+}"""
+
+
+async def test_nothing_that_a_browser_is_sent_has_the_stores_token_in_it(chromium: Chromium) -> None:
+    node_packages("build", DEMO, DASHBOARD)
+    gateway = ["-m", "redis_core", "gateway"]
+    alone = {"REDIS_FAILOVER": "false"}
+    rests = {"GATEWAY_TOKEN": SECRET, **alone}
+    sites = {"UPSTASH_REDIS_TOKEN": SECRET, "TEST_SECRET": SECRET, **alone}
+    with (
+        ServerProcess(valkey_binary(), "--appendonly", "yes", "--appendfsync", "always") as store,
+        Running(gateway, {"REDIS_URL": store.url, **rests}, "/") as rest,
+        Running([str(SITE)], {"UPSTASH_REDIS_URL": rest.url, **sites}, "/figures") as site,
+    ):
+        async with await connect(redis_url=store.url, redis_failover=False) as client:
+            world = World(chromium, site, client.workspace("acme"))
+            await world.open("one")
+            await world.publish(2)
+            await world.holds("one")
+            await world.see("one", _SOCKET)
+            await world.wait("one", "() => window.told.some(({t}) => t === 'hello')")
+            await world.do(store.kill)
+            assert await world.see("one", _PATCH, world.name) == 503
+            await world.wait("one", "() => window.told.some(({t}) => t === 'error')")
+            await world.wait("one", "() => window.tab.realtime.status === 'stale'")
+            await world.do(store.start)
+            await world.wait("one", "() => window.tab.realtime.status === 'live'")
+            await world.publish(2)
+            await world.holds("one")
+            await world.do(chromium.do, "forget", context=world.name)
+        assert await asyncio.to_thread(_read_bundles, site) >= 3
+        figures = await world.do(site.figures)
+        assert figures["leaks"] == []
+        assert figures["looked"]["websocket.send"] >= 2
+        await asyncio.to_thread(_read, site, "/control")
+        assert (await world.do(site.figures))["leaks"] == ["/control"]
+
+
+def _read_bundles(site: Running) -> int:
+    """Fetch every file of what the project builds for browsers; how many programs there are."""
+    programs = 0
+    for name, folder in BUILT.items():
+        for path in folder.rglob("*"):
+            if path.is_file():
+                _read(site, f"/{name}/{path.relative_to(folder).as_posix()}")
+                programs += path.suffix == ".js"
+    return programs
+
+
+def _read(site: Running, path: str) -> None:
+    with urllib.request.urlopen(f"{site.url}{path}", timeout=10) as answer:
+        assert answer.read()
