@@ -71,10 +71,12 @@ export interface StateSnapshot<T> {
 }
 
 type Patch = { readonly [name: string]: Json };
+/** A patch, or the whole document. */
+type Change = { readonly patch: Patch } | { readonly data: Json };
 
 /** A change of this tab that has not come back from the server. */
 interface Unconfirmed {
-  patch: Patch;
+  change: Change;
   readonly version: number | undefined;
   /** Where the server put it; unknown until it answers. */
   at: Position | undefined;
@@ -130,33 +132,37 @@ export class SharedState<T> {
    */
   patch(patch: MergePatch<T>, options: { readonly version?: number } = {}): Promise<Position> {
     const { version } = options;
-    const change = patch as unknown as Patch;
+    const second = patch as unknown as Patch;
     const last = this.#waiting.at(-1);
-    let one: Unconfirmed;
-    if (last !== undefined && version === undefined && last.version === undefined && composes(last.patch, change)) {
-      // What is typed while a request is under way is one request.
-      last.patch = { ...last.patch, ...change };
-      one = last;
-    } else {
-      one = { patch: change, version, at: undefined, sent: withResolvers<Position>() };
-      this.#unconfirmed.push(one);
-      this.#waiting.push(one);
+    const first = last !== undefined && "patch" in last.change ? last.change.patch : undefined;
+    if (last === undefined || first === undefined || version !== undefined || last.version !== undefined || !composes(first, second)) {
+      return this.#ask({ patch: second }, version);
     }
+    // What is typed while a request is under way is one request.
+    last.change = { patch: { ...first, ...second } };
+    this.#changed();
+    return last.sent.promise;
+  }
+
+  /** Replaces the whole document, after what this tab changed before. The draft has it at once. */
+  set(value: T): Promise<Position> {
+    return this.#ask({ data: value as Json });
+  }
+
+  #ask(change: Change, version?: number): Promise<Position> {
+    const one: Unconfirmed = { change, version, at: undefined, sent: withResolvers<Position>() };
+    this.#unconfirmed.push(one);
+    this.#waiting.push(one);
     this.#changed();
     if (!this.#sending) void this.#sendWaiting();
     return one.sent.promise;
   }
 
-  /** Replaces the whole document. */
-  set(value: T): Promise<Position> {
-    return this.send({ topic: this.name, kind: "state", data: value as Json }, true);
-  }
-
   async #sendWaiting(): Promise<void> {
     this.#sending = true;
     for (let one = this.#waiting.shift(); one !== undefined; one = this.#waiting.shift()) {
-      const { patch, version } = one;
-      const body = { topic: this.name, kind: "state", patch, ...(version !== undefined && { version }) };
+      const { change, version } = one;
+      const body = { topic: this.name, kind: "state", ...change, ...(version !== undefined && { version }) };
       try {
         one.at = await this.send(body, version === undefined);
         one.sent.resolve(one.at);
@@ -184,7 +190,7 @@ export class SharedState<T> {
 
   #read(): StateSnapshot<T> {
     const { value, offset } = this.channel.view;
-    const draft = this.#unconfirmed.reduce<Json | undefined>((document, { patch }) => merge(document, patch), value);
+    const draft = this.#unconfirmed.reduce<Json | undefined>((document, { change }) => apply(document, change), value);
     return {
       value: value as T | undefined,
       draft: draft as T | undefined,
@@ -193,6 +199,10 @@ export class SharedState<T> {
       refused: this.channel.refused,
     };
   }
+}
+
+function apply(document: Json | undefined, change: Change): Json {
+  return "data" in change ? change.data : merge(document, change.patch);
 }
 
 /** Whether a patch after another is the same as both in one: a member that is merged into needs what was there before. */

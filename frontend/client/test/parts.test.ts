@@ -1,10 +1,12 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { backoff, LONGEST_MS, SHORTEST_MS } from "../src/backoff.ts";
+import { Channel } from "../src/channel.ts";
 import { waysOf } from "../src/link.ts";
 import { merge } from "../src/merge.ts";
-import type { Json } from "../src/protocol.ts";
+import type { Json, Position } from "../src/protocol.ts";
 import { SseParser } from "../src/sse.ts";
+import { SharedState } from "../src/topics.ts";
 
 test("a merge patch does what RFC 7396 lists", () => {
   const cases: [Json, Json, Json][] = [
@@ -76,4 +78,25 @@ test("the way of sharing is the best that the browser has", () => {
   expect(ways({ ...locks, SharedWorker: 1, BroadcastChannel: 1 })).toEqual(["worker", "leader", "tab"]);
   expect(ways({ ...locks, BroadcastChannel: 1 })).toEqual(["leader", "tab"]);
   expect(ways({ SharedWorker: 1, BroadcastChannel: 1, navigator: {} })).toEqual(["tab"]);
+});
+
+test("a document that is set waits for the patch under way, and a patch for it", async () => {
+  const sent: { body: Record<string, Json>; done: (at: Position) => void }[] = [];
+  const send = (body: Json): Promise<Position> =>
+    new Promise((done) => sent.push({ body: body as Record<string, Json>, done }));
+  const state = new SharedState<{ a: number; b?: number }>(new Channel("state", "doc", () => undefined), send);
+  const all = [state.patch({ a: 1 }), state.set({ a: 2 }), state.patch({ b: 3 })];
+  expect(state.snapshot.draft).toEqual({ a: 2, b: 3 });
+  for (let offset = 1; offset <= all.length; offset++) {
+    expect(sent.length).toBe(offset);
+    sent[offset - 1]!.done({ epoch: "e", offset });
+    await all[offset - 1];
+    await Promise.resolve();
+  }
+  const topic = { topic: "doc", kind: "state" };
+  expect(sent.map(({ body }) => body)).toEqual([
+    { ...topic, patch: { a: 1 } },
+    { ...topic, data: { a: 2 } },
+    { ...topic, patch: { b: 3 } },
+  ]);
 });
