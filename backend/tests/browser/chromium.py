@@ -16,16 +16,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
+
 from tests.frontend import BROWSER, ROOT, built, node_packages
 from tests.server_process import free_port
 
-__all__ = ["Chromium", "Running", "chromium_binary", "running_chromium"]
+__all__ = ["Chromium", "Running", "chromium_binary", "needs_chromium", "running_chromium"]
 
 
 def chromium_binary() -> str | None:
     """A Chromium of this system, if it has one."""
     names = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
     return next((found for name in names if (found := shutil.which(name))), None)
+
+
+needs_chromium = pytest.mark.skipif(
+    chromium_binary() is None and not os.environ.get("CI"), reason="chromium is not on the PATH"
+)
+"""Skips where there is none, except in continuous integration, where that is a failure."""
 
 
 class Chromium:
@@ -56,7 +64,7 @@ class Chromium:
 def running_chromium() -> Iterator[Chromium]:
     """A browser for as long as the block runs."""
     binary = chromium_binary()
-    assert binary is not None
+    assert binary is not None, "chromium is not on the PATH: see scripts/system-packages.sh"
     built()
     node_packages("install", BROWSER)
     process = subprocess.Popen(

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.browser.chromium import chromium_binary
+from tests.browser.chromium import needs_chromium
 from tests.browser.dashboard import PAGES, TOKENS, Dashboard, running_dashboard
 
 pytestmark = [
     pytest.mark.timeout(300),  # Where this comes first, it installs and builds.
-    pytest.mark.skipif(chromium_binary() is None, reason="chromium is not on the PATH"),
+    needs_chromium,
     pytest.mark.xdist_group("browser"),
 ]
 

@@ -13,12 +13,12 @@ from redis_core.audit import AuditLog
 from redis_core.keys import rate_key
 from redis_core.queueing.inspection import QueueInspection
 from redis_core.session import Sessions
-from tests.browser.chromium import chromium_binary
+from tests.browser.chromium import needs_chromium
 from tests.browser.dashboard import PROFILES, Dashboard, running_dashboard, settings_of
 
 pytestmark = [
     pytest.mark.timeout(300),  # Where this comes first, it installs and builds.
-    pytest.mark.skipif(chromium_binary() is None, reason="chromium is not on the PATH"),
+    needs_chromium,
     pytest.mark.xdist_group("browser"),
 ]
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.chromium import Chromium, Running, chromium_binary, running_chromium
+from tests.browser.chromium import Chromium, Running, needs_chromium, running_chromium
 from tests.frontend import CLIENT, DEMO, built
 
 pytestmark = [
     pytest.mark.timeout(300),  # Where this comes first, it installs and builds.
-    pytest.mark.skipif(chromium_binary() is None, reason="chromium is not on the PATH"),
+    needs_chromium,
     pytest.mark.xdist_group("browser"),
 ]
 

@@ -14,7 +14,7 @@ import pytest
 
 from redis_core import Workspace, connect
 from redis_core.errors import StoreError
-from tests.browser.chromium import SITE, Chromium, Running, chromium_binary, running_chromium
+from tests.browser.chromium import SITE, Chromium, Running, needs_chromium, running_chromium
 from tests.browser.site import BUILT
 from tests.frontend import DASHBOARD, DEMO, node_packages
 from tests.server_process import ServerProcess
@@ -22,7 +22,7 @@ from tests.stores import clean_client, valkey_binary
 
 pytestmark = [
     pytest.mark.timeout(300),  # Where this comes first, it installs and builds.
-    pytest.mark.skipif(chromium_binary() is None, reason="chromium is not on the PATH"),
+    needs_chromium,
     pytest.mark.xdist_group("browser"),
 ]
 
