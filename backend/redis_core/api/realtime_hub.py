@@ -88,6 +88,8 @@ class Hub:
         self.slow = 0
         self.sent = 0
         """Frames written to clients."""
+        self.unknown = 0
+        """WebSockets that have not shown a token yet."""
         self._opened = 0
         self._streams: dict[str, Stream] = {}
         self._allowances: dict[str, Allowance] = {}

@@ -39,6 +39,8 @@ class RealtimeLimits:
     """Seconds one write to a client may take before it is told to come back."""
     auth_within: float = 10.0
     """Seconds within which a WebSocket must show its token."""
+    max_unknown: int = 1_000
+    """WebSockets of a process that have not shown theirs yet."""
     drain_seconds: int = 10
     """At a shutdown clients are told to come back at a random moment within so many seconds."""
 

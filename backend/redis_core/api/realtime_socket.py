@@ -67,14 +67,21 @@ async def serve(realtime: Realtime, scope: Scope, receive: Receive, send: Send) 
     except Refused as refusal:
         await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": refusal.code})
         return
+    hub = await realtime.hub()
+    if hub.unknown >= hub.limits.max_unknown:
+        await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER, "reason": "too-many-connections"})
+        return
     offered = header(scope["headers"], b"sec-websocket-protocol") or ""
     protocol = PROTOCOL if PROTOCOL in [one.strip() for one in offered.split(",")] else None
-    await send({"type": "websocket.accept", "subprotocol": protocol})
-    hub = await realtime.hub()
     stream: Stream | None = None
     try:
-        async with asyncio.timeout(hub.limits.auth_within):
-            first = await _first(receive, hub)
+        hub.unknown += 1
+        try:
+            await send({"type": "websocket.accept", "subprotocol": protocol})
+            async with asyncio.timeout(hub.limits.auth_within):
+                first = await _first(receive, hub)
+        finally:
+            hub.unknown -= 1
         if first is None:
             return
         stream = hub.open(realtime.access.verified(first.token), SocketWire(), receive, send)

@@ -12,13 +12,14 @@ import msgspec
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from redis_core import realtime_token
 from redis_core.api import realtime_publish
-from redis_core.api.realtime import Allowed, Realtime, RealtimeLimits
+from redis_core.api.realtime import PREFIX, Allowed, Realtime, RealtimeLimits
 from redis_core.api.session_cookie import SessionCookie
 from redis_core.api.session_middleware import SessionMiddleware, request_session
 from redis_core.client import Client
@@ -232,6 +233,66 @@ async def test_a_browsers_document_is_of_the_registered_type_however_it_comes(
     assert {answer.json()["code"] for answer in answers[1:]} == {"invalid-request"}
     position, document = await memory.workspace("acme").state("doc").get()
     assert (position.offset, document) == (1, {"budget": 5})
+
+
+async def answered(app: Any, scope: dict[str, Any], *hears: dict[str, Any]) -> list[dict[str, Any]]:
+    """What an application sends to one that says this and then goes."""
+    sent: list[dict[str, Any]] = []
+    said = iter(hears)
+
+    async def receive() -> dict[str, Any]:
+        return next(said, {"type": f"{scope['type']}.disconnect"})
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent
+
+
+async def test_a_stream_is_not_compressed_and_its_first_frame_comes_at_once(realtime: Realtime) -> None:
+    headers = [
+        (b"accept-encoding", b"gzip"),
+        *((k.lower().encode(), v.encode()) for k, v in bearer().items()),
+    ]
+    scope = {"type": "http", "method": "POST", "path": f"{PREFIX}/stream", "headers": [*headers]}
+    body = b'{"topics":[' + b",".join(b'{"topic":"t%d"}' % n for n in range(40)) + b"]}"
+    app = GZipMiddleware(realtime, minimum_size=1)
+    start, hello, *_ = await answered(app, scope, {"type": "http.request", "body": body})
+    assert b"content-encoding" not in dict(start["headers"])
+    assert json.loads(hello["body"].removeprefix(b"data: "))["t"] == "hello"
+    # The same middleware compresses what is no stream, so that the above is no accident.
+    other = await answered(app, scope | {"path": f"{PREFIX}/session", "headers": headers})
+    assert dict(other[0]["headers"])[b"content-encoding"] == b"gzip"
+
+
+async def test_websockets_that_show_no_token_have_a_cap(memory: Client) -> None:
+    async def source() -> Client:
+        return memory
+
+    realtime = Realtime(source, keys=KEYS, limits=RealtimeLimits(max_unknown=1))
+    scope = {"type": "websocket", "path": f"{PREFIX}/ws", "headers": []}
+    connect = {"type": "websocket.connect"}
+    silent = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        if not sent:
+            return connect
+        await silent.wait()
+        return {"type": "websocket.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    sent: list[dict[str, Any]] = []
+    waiting = asyncio.create_task(realtime(scope, receive, send))  # type: ignore[arg-type]
+    while not sent:
+        await asyncio.sleep(0)
+    (refused,) = await answered(realtime, scope, connect)
+    assert (refused["type"], refused["code"]) == ("websocket.close", 1013)
+    silent.set()
+    await waiting
+    assert [message["type"] for message in await answered(realtime, scope, connect)] == ["websocket.accept"]
 
 
 async def test_production_without_keys_says_so_and_hides_why(memory: Client) -> None:
