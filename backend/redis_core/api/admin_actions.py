@@ -11,6 +11,7 @@ from redis_core.api.access import AdminAccess
 from redis_core.api.context import ProbeSource
 from redis_core.api.documents import described, json_response
 from redis_core.api.problems import problems
+from redis_core.api.realtime_hubs import Hubs
 from redis_core.api.request_body import body, body_document
 from redis_core.audit import Actor
 from redis_core.key_audit import KeyAudit
@@ -141,8 +142,9 @@ def create_action_router(probe_source: ProbeSource, access: AdminAccess) -> APIR
         *, actor: Actor = admin, asked: RevokeSessions = Depends(body(RevokeSessions))
     ) -> Response:
         act = await operations(actor)
-        return json_response(
-            await act.revoke_sessions(asked.user, asked.workspace, asked.handle, dry_run=asked.dry_run)
-        )
+        revoked = await act.revoke_sessions(asked.user, asked.workspace, asked.handle, dry_run=asked.dry_run)
+        if not asked.dry_run:
+            (await probe_source()).client.service(Hubs).disconnect(asked.workspace, asked.user)
+        return json_response(revoked)
 
     return router

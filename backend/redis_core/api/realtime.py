@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from redis_core.realtime_token import Claims
     from redis_core.sessions.pepper import PepperRing
 
-__all__ = ["PREFIX", "Allowed", "HubFigures", "Realtime", "RealtimeLimits"]
+__all__ = ["PREFIX", "Allowed", "HubFigures", "Hubs", "Realtime", "RealtimeLimits"]
 
 _log = get_logger(__name__)
 

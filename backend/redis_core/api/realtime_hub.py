@@ -215,12 +215,19 @@ class Hub:
         for topic, member in presences:
             self._background(self._leave(workspace, topic, member))
 
-    def disconnect(self, workspace: str, user: str | None = None) -> int:
-        """End the streams of a workspace, or of one user of it, in this process; how many. They need a new token to come back."""
+    def disconnect(self, workspace: str | None, user: str | None) -> int:
+        """End the streams of a workspace, of a user in it, or of a user in all, in this process; how many.
+
+        Their clients are told to get a new token, which whoever is still logged in does, and misses nothing.
+        """
+        if workspace is None and user is None:
+            return 0
         ending = [
             stream
             for stream in self._streams.values()
-            if stream.claims.workspace == workspace and user in {None, stream.claims.user}
+            if stream.ended is None
+            and workspace in {None, stream.claims.workspace}
+            and user in {None, stream.claims.user}
         ]
         for stream in ending:
             stream.end("expired", 0, code=_SOCKET_POLICY)

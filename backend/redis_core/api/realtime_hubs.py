@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from redis_core.api.realtime_hub import Hub, HubFigures
     from redis_core.client import Client
+    from redis_core.sessions.event import SessionEvent
 
 __all__ = ["Hubs"]
 
@@ -37,6 +38,19 @@ class Hubs:
     def figures(self) -> list[HubFigures]:
         """What each does just now."""
         return [hub.figures for hub in self._hubs]
+
+    def disconnect(self, workspace: str | None, user: str | None) -> int:
+        """End the streams of a workspace, of a user in it, or of a user in all, in this process; how many."""
+        return sum(hub.disconnect(workspace, user) for hub in self._hubs)
+
+    def on_session_event(self, event: SessionEvent) -> None:
+        """The hook of `Sessions`: the streams of a user whose session was revoked end with it, and not with their token.
+
+        A stream is a user's, not a session's: those of the user's other sessions end too, get a new token, and go on.
+        """
+        of_nobody = event.user_id is None and event.handle is not None
+        if event.kind == "revoked" and not of_nobody:
+            self.disconnect(event.workspace, event.user_id)
 
     def drain(self) -> None:
         """End all streams of this client's hubs."""

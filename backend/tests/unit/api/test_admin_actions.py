@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from redis_core.api.realtime_hubs import Hubs
 from redis_core.cache import CacheRegion
 from redis_core.client import Client
 from redis_core.keys import rate_key
@@ -85,13 +86,19 @@ async def test_resetting_a_users_limits(memory: Client, http: httpx.AsyncClient)
     assert (entry["before"], entry["after"]) == ({"keys": 1}, {"keys": 0, "changed": 1})
 
 
-async def test_revoking_sessions(memory: Client, http: httpx.AsyncClient) -> None:
+async def test_revoking_sessions(
+    memory: Client, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sessions = Sessions.from_settings(memory, memory.settings)
     _, first = await sessions.create("u1", "acme")
     _, second = await sessions.create("u1", "acme")
     shown = (await get(http, "/sessions", user="u1", workspace="acme"))["sessions"]
     assert len(shown) == 2
     assert first not in str(shown)
+    ended: list[tuple[str | None, str | None]] = []
+    monkeypatch.setattr(
+        memory.service(Hubs), "disconnect", lambda workspace, user: ended.append((workspace, user))
+    )
     assert (await post(http, "/sessions/revoke", user="u1", workspace="acme", dry_run=True))["matched"] == 2
     handle = shown[0]["handle"]
     alone = await http.post("/api/v1/admin/sessions/revoke", json={"user": "u1", "handle": handle})
@@ -99,6 +106,7 @@ async def test_revoking_sessions(memory: Client, http: httpx.AsyncClient) -> Non
     assert len((await get(http, "/sessions", user="u1", workspace="acme"))["sessions"]) == 2
     assert (await post(http, "/sessions/revoke", user="u1", workspace="acme", handle=handle))["changed"] == 1
     assert [await sessions.get(token) is None for token in (first, second)].count(True) == 1
+    assert ended == [("acme", "u1")]
     assert (await post(http, "/sessions/revoke", user="u1", workspace="acme"))["changed"] == 1
     assert await sessions.get(first) is None
     assert await sessions.get(second) is None

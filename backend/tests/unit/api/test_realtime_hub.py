@@ -8,11 +8,15 @@ import pytest
 
 from redis_core.api.realtime_frames import Want
 from redis_core.api.realtime_hub import Hub, Refused
+from redis_core.api.realtime_hubs import Hubs
 from redis_core.api.realtime_limits import RealtimeLimits
 from redis_core.api.realtime_wire import EventStreamWire
 from redis_core.client import Client
 from redis_core.pubsub import PresenceLease
 from redis_core.realtime import feed
+from redis_core.session import Sessions
+from redis_core.sessions.event import SessionEvent
+from redis_core.sessions.pepper import PepperRing
 from redis_core.transport.memory import MockRedisClient
 from tests.realtime_world import Connection, HandClock, claims_of, opened, scripted_hub, settle
 
@@ -149,6 +153,46 @@ async def test_an_idle_browser_costs_no_command_however_often_it_is_pinged(
         assert all(len(connection.of("ping")) >= 4 for connection in connections)
         assert client.stats.commands == before
         await hub.aclose()
+
+
+@pytest.mark.parametrize(
+    ("event", "ended"),
+    [
+        (SessionEvent("revoked", 0.0, "acme", "u1", "h" * 8, "logout"), {"acme u1"}),
+        (SessionEvent("revoked", 0.0, "acme", None, None, "workspace"), {"acme u1", "acme u2"}),
+        (SessionEvent("revoked", 0.0, None, "u1", None, "user"), {"acme u1", "other u1"}),
+        (SessionEvent("revoked", 0.0, "acme", None, "h" * 8, "logout"), set[str]()),
+        (SessionEvent("rotated", 0.0, "acme", "u1", "h" * 8), set[str]()),
+    ],
+    ids=["a session", "a workspace", "a user everywhere", "a session of nobody", "no end"],
+)
+async def test_streams_end_with_the_session_and_not_with_their_token(
+    event: SessionEvent, ended: set[str]
+) -> None:
+    hub, _, clock = scripted_hub()
+    hubs = hub.client.service(Hubs)
+    hubs.add(hub)
+    owners = [("acme", "u1"), ("acme", "u2"), ("other", "u1")]
+    connections = {
+        f"{workspace} {user}": (await opened(hub, claims_of(clock, workspace, user), "a"))[1]
+        for workspace, user in owners
+    }
+    hubs.on_session_event(event)
+    assert {name for name, connection in connections.items() if connection.ended} == ended
+    assert all(connections[name].frames[-1]["reason"] == "expired" for name in ended)
+    await hubs.aclose()
+
+
+async def test_who_logs_out_has_no_stream_any_more() -> None:
+    hub, _, clock = scripted_hub()
+    hubs = hub.client.service(Hubs)
+    hubs.add(hub)
+    sessions = Sessions(hub.client, PepperRing.random(), on_event=hubs.on_session_event)
+    session, _ = await sessions.create("u1", "acme")
+    connection = (await opened(hub, claims_of(clock), "a"))[1]
+    await sessions.revoke(session)
+    assert connection.ended
+    await hubs.aclose()
 
 
 async def test_forgets_workspaces_that_are_gone() -> None:
