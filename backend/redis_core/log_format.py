@@ -16,15 +16,29 @@ import structlog
 
 __all__ = ["configure_logs", "redact"]
 
-_SECRET_NAME: Final = re.compile(
-    r"(?i)token|password|passwd|secret|authorization|cookie|pepper|api[_-]?key|credential"
-)
+_SECRET_WORDS: Final = "token|password|passwd|secret|authorization|cookie|pepper|api[_-]?key|credential"  # noqa: S105 - names, no secret
+_SECRET_NAME: Final = re.compile(f"(?i){_SECRET_WORDS}")
 # Each takes a run of text as a whole, so that a long line costs no more than its length.
-_URL_TEXT: Final = re.compile(r"://[^\s'\"]+")
+_URL_TEXT: Final = re.compile(r"://\S+")
 _SECRET_TEXT: Final = (
-    # An Authorization header's value
+    # An Authorization header's value, with whatever scheme; a cookie's, which has several
     (re.compile(r"(?i)\b(bearer|basic)\s+[^\s'\"]+"), r"\1 ***"),
-    (re.compile(r"(?i)\b(authorization[ \t]*[:=][ \t]*)(?!bearer|basic)[^\s'\"]+"), r"\1***"),
+    (
+        re.compile(r"(?i)\b(authorization[ \t]*[:=][ \t]*)(?!(?:bearer|basic) \*)\S+(?:[ \t]+\S+)?"),
+        r"\1***",
+    ),
+    (re.compile(r"(?i)\b((?:set-)?cookie[ \t]*[:=][ \t]*)[^\r\n]+"), r"\1***"),
+    # A mapping that was made a text; an assignment, as in an environment; another header
+    (
+        re.compile(
+            rf"""(?i)(['"][\w-]{{0,40}}(?:{_SECRET_WORDS})[\w-]{{0,40}}['"]\s{{0,4}}:\s{{0,4}}b?)(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
+        ),
+        r"\1***",
+    ),
+    (re.compile(rf"(?i)\b(?<![?&;])([\w-]{{0,40}}(?:{_SECRET_WORDS})[\w-]{{0,40}}=)[^\s&]+"), r"\1***"),
+    (re.compile(rf"(?i)\b([\w-]{{0,40}}-(?:{_SECRET_WORDS})[\w-]{{0,40}}:[ \t]*)[^\s]+"), r"\1***"),
+    # What makes a user of the store
+    (re.compile(r"(?i)\b(acl\s+setuser\s+\S+\s).*"), r"\1***"),
     # A secret of a query, as Upstash's REST interface takes its token
     (
         re.compile(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from redis_core.client import Client
-from redis_core.queue import JobContext, JobHandle, Queue, task
+from redis_core.queue import JobContext, JobHandle, Queue, Task, task
 from redis_core.queueing.engine import QueueEngine
 from redis_core.queueing.shard import EnqueueRow
 from redis_core.worker import Worker
@@ -60,7 +60,7 @@ async def late() -> None:
     ran.append("late")
 
 
-TASKS = [parent, child, impatient, broken, late]
+TASKS: list[Task[..., Any]] = [parent, child, impatient, broken, late]
 
 
 async def drained(client: Client) -> None:

@@ -35,6 +35,9 @@ _MARK = "geheim"
 # Whatever can stand in a URL or a header without ending it; the mark is what is looked for.
 _LETTERS = st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="\"'&")
 passwords = st.builds(lambda before, after: before + _MARK + after, *(st.text(_LETTERS, max_size=12),) * 2)
+# In the userinfo of a URL quotes and & may stand as they are.
+_USERINFO = st.characters(min_codepoint=33, max_codepoint=126)
+of_urls = st.builds(lambda before, after: before + _MARK + after, *(st.text(_USERINFO, max_size=12),) * 2)
 names = st.sampled_from(
     ["token", "Authorization", "REDIS_PASSWORD", "set-cookie", "api_key", "session_peppers", "clientSecret"]
 )
@@ -44,10 +47,18 @@ plain = st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF), max_size=2
 @st.composite
 def texts(draw: st.DrawFn) -> str:
     """A text with a secret in it."""
+    if draw(st.booleans()):
+        url = draw(
+            st.sampled_from([
+                "redis://user:{}@host:6379/0", "rediss://:{}@host", "https://{}@host/path", "redis+cluster://u:{}@a:1,b:2",
+            ])
+        )  # fmt: skip
+        return f"{draw(plain)} {url.replace('{}', draw(of_urls))} {draw(plain)}"
     secret = draw(passwords)
     carrier = draw(
         st.sampled_from([
-            "redis://user:{}@host:6379/0", "rediss://:{}@host", "https://{}@host/path", "redis+cluster://u:{}@a:1,b:2",
+            "Authorization: Token {}", "authorization: Digest {}", "Cookie: a=b; __Host-session={}; c=d", "set-cookie: {}",
+            "{'X-Admin-Token': '{}'}", '{"password": "{}"}', "UPSTASH_REDIS_TOKEN={}", "X-Api-Key: {}", "ACL SETUSER app on >{} ~*",
             "Authorization: Bearer {}", "authorization: BASIC {}", "Authorization: {}", "(b'authorization', b'Bearer {}')",
             "https://host/get/k?_token={}&x=1", "https://host/?access_token={}", "/x?a=1&client_secret={}", "/x?X-Amz-Signature={}",
         ])
