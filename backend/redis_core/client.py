@@ -181,8 +181,7 @@ class Client(Commands):
         Args:
             rate_of: commands a second that a workspace may send, or None; None for all holds nobody.
         """
-        self._fair_share.rate_of = rate_of
-        self.meter.charge = None if rate_of is None else self._fair_share.charge
+        self._fair_share.hold_to(rate_of)
 
     def _attend(self) -> None:
         """Make the services that carry out what processes that are gone have kept."""

@@ -1,7 +1,7 @@
 """The gate before the store: while it is busy workspaces take turns, and one that is past its rate waits.
 
-An open gate costs a call one comparison. It closes while more than `BUSY` commands wait for an answer, or a workspace has used its
-rate up. Then each workspace's calls queue behind its own, and the queues are served in turn (round robin, as in fair queueing after
+An open gate costs a call two comparisons. It closes while more than `BUSY` commands wait for an answer, and for all calls where
+workspaces are held to rates. While the store is busy each workspace's calls queue behind its own, and the queues are served in turn (round robin, as in fair queueing after
 Nagle, RFC 970): a tenant with ten thousand calls delays another by one call of each who waits, not by ten thousand.
 """
 
@@ -26,6 +26,8 @@ _LOOK_EVERY: Final = 0.001
 _PATIENCE: Final = 5.0
 """Seconds a call waits for its turn at most, unless it has a deadline of its own."""
 _MOST_WAITING: Final = 100_000
+_MOST_KNOWN: Final = 100_000
+"""Workspaces whose rates are counted."""
 _BURST: Final = 1.0
 """Seconds' worth of its rate that a workspace may use at once."""
 
@@ -40,50 +42,57 @@ class FairShare:
         clock: refills the rates.
     """
 
-    __slots__ = ("_clock", "_debts", "_lanes", "_looking", "_stats", "_waiting", "limited", "rate_of")
+    __slots__ = ("_clock", "_lanes", "_left", "_looking", "_rate_of", "_stats", "_waiting", "limited")
 
     def __init__(self, stats: TransportStats, clock: Clock = SYSTEM_CLOCK) -> None:
         self.limited = False
-        """Whether a workspace is past its rate just now."""
-        self.rate_of: Callable[[str], float | None] | None = None
-        """Commands a second that a workspace may send; None where nobody has a limit."""
+        """Whether workspaces are held to rates, so that every call has to enter."""
         self._stats = stats
         self._clock = clock
+        self._rate_of: Callable[[str], float | None] = _no_rate
         self._lanes: dict[str, deque[_Waiting]] = {}
         self._waiting = 0
-        self._debts: dict[str, tuple[float, float]] = {}
+        self._left: dict[str, tuple[float, float]] = {}
+        """Commands that a workspace may send at once, below zero those promised to who waits; and when that was so."""
         self._looking: asyncio.TimerHandle | None = None
 
     # --- rates ---
 
-    def charge(self, workspace: str, commands: int) -> None:
-        """Count what a workspace has sent; of a busy process an estimate, as the meter's. Budget: nothing."""
-        rate = None if self.rate_of is None else self.rate_of(workspace)
+    def hold_to(self, rate_of: Callable[[str], float | None] | None) -> None:
+        """Hold workspaces to rates.
+
+        Args:
+            rate_of: commands a second that a workspace may send, or None; None for all holds nobody.
+        """
+        self.limited = rate_of is not None
+        self._rate_of = rate_of or _no_rate
+        self._left.clear()
+
+    async def _within_rate(self, workspace: str, commands: int, patience: float) -> None:
+        """Take commands of a workspace's rate, and wait until they are there: a token bucket that may be overdrawn by who waits.
+
+        Taken before the wait, so that of many who come at once each waits for its own.
+        """
+        rate = self._rate_of(workspace)
         if rate is None:
             return
-        left = self._left(workspace, rate) - commands
-        self._debts[workspace] = left, self._clock.monotonic()
-        self.limited = self.limited or left < 0
+        now = self._clock.monotonic()
+        left, at = self._left.get(workspace, (rate * _BURST, now))
+        left = min(rate * _BURST, left + (now - at) * rate) - commands
+        wait = -left / rate
+        if wait > patience:
+            raise QuotaExceeded(workspace, "commands a second", rate, retry_after=wait)
+        if workspace not in self._left and len(self._left) >= _MOST_KNOWN:
+            self._forget(now)
+        self._left[workspace] = left, now
+        if wait > 0:
+            await self._clock.sleep(wait)
 
-    def _left(self, workspace: str, rate: float) -> float:
-        left, at = self._debts.get(workspace, (rate * _BURST, 0.0))
-        return min(rate * _BURST, left + (self._clock.monotonic() - at) * rate)
-
-    def _wait_of(self, workspace: str) -> tuple[float, float]:
-        """Seconds until a workspace is within its rate again, and the rate."""
-        rate = None if self.rate_of is None else self.rate_of(workspace)
-        if rate is None or workspace not in self._debts:
-            return 0.0, 0.0
-        return max(0.0, -self._left(workspace, rate) / rate), rate
-
-    def _forgive(self) -> None:
-        """Open the gate when nobody is past its rate any more."""
-        rate_of = self.rate_of
-        for workspace in list(self._debts):
-            rate = None if rate_of is None else rate_of(workspace)
-            if rate is None or self._left(workspace, rate) >= rate * _BURST:
-                del self._debts[workspace]
-        self.limited = any(self._wait_of(workspace)[0] > 0 for workspace in self._debts)
+    def _forget(self, now: float) -> None:
+        """Leave out workspaces whose bucket is full again, or all: a little too much is let through then."""
+        full = [name for name, (left, at) in self._left.items() if left >= 0 and now - at >= _BURST]
+        for name in full or list(self._left):
+            del self._left[name]
 
     # --- turns ---
 
@@ -91,7 +100,7 @@ class FairShare:
         """Wait for a turn. What is of no workspace has none to wait for.
 
         Args:
-            batch: what is to be sent; its first key tells whose it is.
+            batch: what is to be sent; its first key that is a workspace's tells whose it is.
             timeout: seconds it may take; None for 5.
 
         Raises:
@@ -99,17 +108,12 @@ class FairShare:
             DeadlineExceeded: its turn did not come; nothing was sent.
             StoreOverloaded: too many wait already; nothing was sent.
         """
-        workspace = attribute(batch[0]).workspace if batch else ""
+        workspace = next((whose for command in batch if (whose := attribute(command).workspace)), "")
         if not workspace:
             return
         patience = _PATIENCE if timeout is None else timeout
         if self.limited:
-            wait, rate = self._wait_of(workspace)
-            if wait > patience:
-                raise QuotaExceeded(workspace, "commands a second", rate, retry_after=wait)
-            if wait > 0:
-                await self._clock.sleep(wait)
-            self._forgive()
+            await self._within_rate(workspace, len(batch), patience)
         if self._stats.in_flight > BUSY or workspace in self._lanes:
             await self._turn(workspace, len(batch), patience)
 
@@ -147,3 +151,7 @@ class FairShare:
         self._looking = (
             asyncio.get_running_loop().call_later(_LOOK_EVERY, self._look) if self._lanes else None
         )
+
+
+def _no_rate(_workspace: str) -> None:
+    """Nobody is held to one."""

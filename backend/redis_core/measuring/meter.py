@@ -50,14 +50,12 @@ class Meter:
     """
 
     __slots__ = (
-        "_batch", "_calls", "_fastest_slow", "_level", "_noted", "_owners", "_seen", "_stride", "_transport", "_until", "charge", "left", "lengths", "watching",
+        "_batch", "_calls", "_fastest_slow", "_level", "_noted", "_owners", "_seen", "_stride", "_transport", "_until", "left", "lengths", "watching",
     )  # fmt: skip
 
     def __init__(self, transport: Transport) -> None:
         self.left = 0
         """Calls until the next one that is measured; the client counts it down."""
-        self.charge: Callable[[str, int], None] | None = None
-        """Told how many commands a workspace has sent, where somebody has a quota."""
         self.lengths: dict[str, list[str]] = {}
         """Hashes whose length is a level, by the level's series: asked for once a minute."""
         self.watching = 0
@@ -117,8 +115,6 @@ class Meter:
                 usage.commands += weight
                 usage.billed += weight * price
                 usage.bytes += weight * size_of(command, replies[place] if replies else None)
-                if self.charge is not None:
-                    self.charge(whose.workspace, weight)
         _count(counts, labelled("service_operations_total", service), weight)
         if extra:
             # The commands themselves are counted by the transport.

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from redis_core import fair_share
 from redis_core.errors import DeadlineExceeded, Outcome, QuotaExceeded, StoreOverloaded
 from redis_core.fair_share import BUSY, FairShare
+from redis_core.testing import FakeClock
 from redis_core.transport.base import Command, TransportStats
 from tests.hand_clock import HandClock
 from tests.stores import clean_client
 
 
-def get(workspace: str, name: str = "x") -> Sequence[Command]:
+def get(workspace: str, name: str = "x") -> list[Command]:
     return [("GET", f"ws:{{{workspace}}}:app:{name}")]
 
 
@@ -130,25 +131,64 @@ async def test_the_line_is_bounded(
 async def test_who_is_past_its_rate_waits_and_is_refused_where_that_takes_too_long(
     gate: FairShare, clock: HandClock
 ) -> None:
-    gate.rate_of = {"acme": 100.0}.get
-    gate.charge("acme", 100)
-    gate.charge("globex", 10_000)
-    assert gate.limited is False
-    gate.charge("acme", 50)
+    gate.hold_to({"acme": 100.0}.get)
     began = clock.time
-    await gate.enter(get("globex"), None)
+    await gate.enter(get("globex") * 10_000, None)
+    await gate.enter(get("acme") * 100, None)
     assert clock.time == began
     # Half a second's worth too much, so half a second.
-    await gate.enter(get("acme"), None)
+    await gate.enter(get("acme") * 50, None)
     assert clock.time - began == pytest.approx(0.5)
-    gate.charge("acme", 1_000)
     with pytest.raises(QuotaExceeded, match=r"acme has used its 100 commands a second up") as refused:
-        await gate.enter(get("acme"), 2.0)
+        await gate.enter(get("acme") * 1_000, 2.0)
     assert refused.value.retry_after == pytest.approx(10.0)
     assert refused.value.outcome is Outcome.NOT_SENT
-    clock.time += 11
+    # What was refused was not counted.
     await gate.enter(get("acme"), None)
-    assert not gate.limited
+    assert clock.time - began == pytest.approx(0.51)
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [get("acme"), get("acme") * 50, [("PING",), *(get("acme") * 49)]],
+    ids=["single", "pipeline", "after another command"],
+)
+async def test_callers_that_come_at_once_are_within_the_rate_together(
+    gate: FairShare, batch: list[Command]
+) -> None:
+    clock = FakeClock()
+    gate._clock = clock
+    gate.hold_to({"acme": 100.0}.get)
+    passed = 0
+
+    async def call() -> None:
+        nonlocal passed
+        while True:
+            await gate.enter(batch, 60)
+            passed += len(batch)
+
+    callers = [asyncio.create_task(call()) for _ in range(40)]
+    for _ in range(1_600):
+        await asyncio.sleep(0)
+        clock.advance(0.0025)
+    # A second's worth at once, then four seconds'.
+    assert passed <= 500
+    assert passed > 400
+    for caller in callers:
+        caller.cancel()
+    await asyncio.gather(*callers, return_exceptions=True)
+
+
+async def test_the_rates_of_many_workspaces_are_bounded(
+    gate: FairShare, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fair_share, "_MOST_KNOWN", 2)
+    gate.hold_to(lambda _workspace: 10.0)
+    await gate.enter(get("a") * 20, None)
+    await gate.enter(get("b"), None)
+    clock.time += 5
+    await gate.enter(get("c"), None)
+    assert len(gate._left) <= 2
 
 
 async def test_a_flood_of_one_tenant_does_not_bury_anothers_call(valkey_socket: str) -> None:
@@ -186,4 +226,4 @@ async def test_a_tenants_rate_is_held_by_the_client(valkey_socket: str) -> None:
         assert clock.time - began == pytest.approx(4.0, abs=0.1)
         client.hold_to(None)
         await client.get(name)
-        assert client._fair_share._wait_of("acme") == (0.0, 0.0)
+        assert clock.time - began == pytest.approx(4.0, abs=0.1)
