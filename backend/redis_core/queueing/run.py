@@ -40,6 +40,8 @@ _UNKNOWN_TASK_AGAIN: Final = 5_000
 _UNKNOWN_TASK_TIMES: Final = 50
 """Times that one worker gives back a job whose task it does not know, before it is taken for nobody's."""
 _MOST_STRANGE: Final = 10_000
+_SUSPECT_AGAIN: Final = 2_000
+"""Milliseconds after which a job that outlived a worker is looked at again, while another one runs."""
 _OUTCOMES: Final = {"d": "done", "x": "failed", "r": "retried", "c": "cancelled"}
 """What the metrics call the ends of runs."""
 _AFTER_OUTAGE: Final = 1_000
@@ -159,6 +161,14 @@ class Runner:
             self._client.meter.job_ended(claim.field.partition(b":")[0].decode(), ended)
             self._client.meter.observe("job_duration_seconds", self._clock.monotonic() - started, queue)
         return acknowledgement
+
+    def put_off(self, claim: Claim) -> Acknowledgement:
+        """Give back a job for later that outlived a worker, while another such job runs here."""
+        try:
+            header, _ = unpack(claim.payload)
+        except CodecError as error:
+            return self._bury(claim, b"", error, 3_600_000, has_hash=1)
+        return Acknowledgement(claim.field, claim.run, "l", 1, header.unique, _SUSPECT_AGAIN, b"")
 
     async def _outcome(
         self, shard: Shard, job: Job, task: Task[..., Any], header: Header, envelope: Envelope

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -10,7 +11,7 @@ from redis_core.errors import Outcome, StoreError
 from redis_core.log import get_logger
 from redis_core.queueing.doorbell import Doorbell
 from redis_core.queueing.run import Job, Runner
-from redis_core.queueing.shard import Acknowledgement, Shard, Turn
+from redis_core.queueing.shard import Acknowledgement, Claim, Shard, Turn
 from redis_core.transport.backoff import Backoff
 
 if TYPE_CHECKING:
@@ -327,13 +328,23 @@ class Station:
         self._leased = bool(turn.claims) or (self._leased and "e" not in flags)
         for field in turn.cancelled:
             self._cancel(field)
-        for claim in turn.claims:
+        self._begin(turn.claims)
+
+    def _begin(self, claims: Sequence[Claim]) -> None:
+        suspect = any(job.claim.deaths for job in self.jobs.values())
+        for claim in claims:
+            if claim.deaths and suspect:
+                # One at a time, so that the next death is told of the one that caused it, not of its neighbours.
+                self._done.append(self._runner.put_off(claim))
+                self._places.give_back(1, self)
+                continue
+            suspect = suspect or claim.deaths > 0
             job = Job(claim)
             former = self.jobs.get(claim.field)
             if former is not None:
                 former.lose()
             self.jobs[claim.field] = job
-            job.task = loop.create_task(self._work(job))
+            job.task = asyncio.get_running_loop().create_task(self._work(job))
 
     async def _work(self, job: Job) -> None:
         acknowledgement: Acknowledgement | None = None

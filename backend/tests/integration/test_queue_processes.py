@@ -46,6 +46,11 @@ async def short(seconds: float = 0.0) -> int:
 def stuck() -> None:
     time.sleep(30)
 
+@task(name="poison")
+async def poison() -> None:
+    await asyncio.sleep(0.3)
+    os.kill(os.getpid(), 9)
+
 @task(name="alone", executor="process", timeout=20, memory=400_000_000, retries=0)
 def alone(what: str, at: int = 3) -> object:
     if what == "hang":
@@ -188,6 +193,21 @@ async def test_a_changed_source_file_starts_the_worker_anew(
     assert after < 0
     supervisor.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(supervisor.wait, WITHIN) == 0
+
+
+async def test_a_job_that_kills_its_workers_is_buried_and_its_neighbours_are_not(
+    client: Client, start: Start
+) -> None:
+    neighbours = [await named(client, "short", seconds=1.0) for _ in range(4)]
+    poison = await named(client, "poison")
+    async with asyncio.timeout(WITHIN):
+        for _ in range(3):
+            await asyncio.to_thread(start("--lease", "1").wait)
+    start("--lease", "1")
+    with pytest.raises(JobFailed, match="WorkerLost"):
+        await poison.result(WITHIN)
+    for job in neighbours:
+        assert await job.result(WITHIN)
 
 
 async def test_a_killed_worker_is_noticed_by_one_that_stood_behind_it_in_the_line(

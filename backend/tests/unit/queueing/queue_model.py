@@ -255,10 +255,11 @@ class QueueModel:
             if until > self.now:
                 break
             orphaned = False
+            suspected = any(self.jobs[name].deaths for name in self.run.get(dead, set()))
             for name in self.stored_order(dead, self.run.get(dead, set())):
                 job = self.jobs[name]
                 freed.append(job)
-                job.deaths += 1
+                job.deaths += bool(job.deaths or not suspected)
                 if job.cancel:
                     ended.append((job, "c"))
                 elif job.deaths >= self.MOST_DEATHS:
