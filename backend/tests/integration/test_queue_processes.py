@@ -219,7 +219,7 @@ async def test_a_killed_worker_is_noticed_by_one_that_stood_behind_it_in_the_lin
 
     # The first worker claims the delayed job by its own clock, not by a token, so it still stands in the line of the bell; the other
     # one has joined the line anew meanwhile, behind it. A single token that tells of the first one's lease would come to itself.
-    monkeypatch.setattr(doorbell, "_BLOCK", 1.0)
+    monkeypatch.setattr(doorbell, "_BLOCK", 3.0)
     first = start("--lease", "1")
     await (await named(client, "short")).result(WITHIN)
     async with await connect(redis_url=user_url("worker", valkey_socket), mock_redis=False) as other:
