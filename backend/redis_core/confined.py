@@ -1,9 +1,9 @@
 """Redis commands that cannot leave one workspace: the guard through which all that a workspace's handle says goes.
 
 A command is looked at before it is sent, on the word of the table in `key_positions.py`. Every key of it must be the
-workspace's; a channel counts as a key. What has no key that could be looked at (SCAN, KEYS, FLUSHDB, EVAL without keys) and what
-no table knows is refused. What a script does with names that are not among its keys no client can see: scripts are ours, and a
-test reads what they send.
+workspace's; a channel counts as a key. What has no key that could be looked at (SCAN, KEYS, FLUSHDB) and what
+no table knows is refused. What a script does with names that are not among its keys no client can see: only scripts run whose author
+says that they touch none (`Script(..., confined=True)`). Ours do, and a test reads what they send.
 
 Services name what they share with all workspaces, such as the stream that tells processes of changes in the cache.
 """
@@ -19,7 +19,7 @@ from redis_core.errors import IsolationError
 from redis_core.key_positions import KEYLESS, ONE_KEY, ONLY_KEYS, key_positions, upper
 from redis_core.keys import WorkspaceKeys
 from redis_core.pipeline import Pipeline, Transaction
-from redis_core.script import Script
+from redis_core.script import Script, is_confined
 from redis_core.transport.base import Argument, Command, Reply, Transport
 
 __all__ = ["Confined", "Sender"]
@@ -27,6 +27,7 @@ __all__ = ["Confined", "Sender"]
 T = TypeVar("T")
 
 _CHANNEL: Final = frozenset({"PUBLISH", "SPUBLISH"})
+_SCRIPTS: Final = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +79,8 @@ class Confined(Commands):
     def run(
         self, script: Script, keys: Sequence[str] = (), args: Sequence[Argument] = ()
     ) -> Awaitable[Reply]:
-        """Run a Lua script atomically; it must name its keys."""
-        if not keys:
+        """Run a Lua script atomically; it must name its keys, and its author must say that it touches no others: `Script(..., confined=True)`."""
+        if not keys or not script.confined:
             raise self._refusal(script.name)
         for key in keys:
             if not key.startswith(self._beginnings) and not self.keys.owns_in_queue(key):
@@ -109,6 +110,8 @@ class Confined(Commands):
 
     def _look(self, command: Command) -> None:
         name = upper(command[0]) if command else ""
+        if name in _SCRIPTS and not is_confined(command):
+            raise self._refusal(name)
         places = (1,) if name in _CHANNEL else key_positions(name, command)
         if places is None or len(command) <= max(places, default=0) or not (places or name in KEYLESS):
             raise self._refusal(name)

@@ -66,7 +66,7 @@ SUBCOMMANDS_WITH_KEY: Final = frozenset(
 )
 """Commands of two words whose third is a key."""
 
-KEYLESS: Final = frozenset({"ECHO", "PING", "TIME", "WAIT", "WAITAOF"})
+KEYLESS: Final = frozenset({"ECHO", "PING", "TIME"})
 """Commands that have to do with no key, and tell nothing about any."""
 
 

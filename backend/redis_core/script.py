@@ -9,9 +9,10 @@ from importlib.resources import files
 
 from redis_core.transport.base import Argument, Command
 
-__all__ = ["Script", "load_script", "script_name"]
+__all__ = ["Script", "is_confined", "load_script", "script_name"]
 
 _NAMES: dict[str, str] = {}
+_CONFINED: set[str] = set()
 
 
 class Script:
@@ -20,13 +21,16 @@ class Script:
     Args:
         name: what it is called, for messages.
         text: its source, without a store's header line.
+        confined: its author's word that it touches no keys but those it is given. Only such a script runs through a workspace's
+            handle, for no client can see what a script does.
     """
 
-    __slots__ = ("_texts", "name", "text")
+    __slots__ = ("_texts", "confined", "name", "text")
 
-    def __init__(self, name: str, text: str) -> None:
+    def __init__(self, name: str, text: str, *, confined: bool = False) -> None:
         self.name = name
         self.text = text
+        self.confined = confined
         self._texts: dict[str, tuple[str, str]] = {}
 
     def _for(self, header: str) -> tuple[str, str]:
@@ -37,6 +41,8 @@ class Script:
             known = text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
             self._texts[header] = known
             _NAMES[known[1]] = self.name
+            if self.confined:
+                _CONFINED.add(known[1])
         return known
 
     def evalsha(self, header: str, keys: Sequence[str], args: Sequence[Argument]) -> Command:
@@ -54,7 +60,16 @@ class Script:
 @lru_cache(maxsize=256)
 def load_script(name: str) -> Script:
     """The script `lua/NAME.lua` of this package."""
-    return Script(name, files("redis_core").joinpath("lua", f"{name}.lua").read_text("utf-8"))
+    text = files("redis_core").joinpath("lua", f"{name}.lua").read_text("utf-8")
+    return Script(name, text, confined=True)
+
+
+def is_confined(command: Command) -> bool:
+    """Whether a command runs a script whose author says that it touches no keys but those it is given."""
+    kind, script = str(command[0]).upper(), str(command[1]) if len(command) > 1 else ""
+    if kind == "EVAL":
+        script = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+    return kind in {"EVAL", "EVALSHA"} and script in _CONFINED
 
 
 def script_name(sha: str) -> str | None:

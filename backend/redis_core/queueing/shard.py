@@ -114,7 +114,8 @@ def queue_script(name: str) -> Script:
     """`queue_NAME.lua` behind the text that the queue's scripts share."""
     folder = files("redis_core").joinpath("lua")
     shared = folder.joinpath("queue_core.lua").read_text("utf-8")
-    return Script(f"queue_{name}", shared + folder.joinpath(f"queue_{name}.lua").read_text("utf-8"))
+    text = shared + folder.joinpath(f"queue_{name}.lua").read_text("utf-8")
+    return Script(f"queue_{name}", text, confined=True)
 
 
 _NEVER_BURY: Final = 2**31 - 1

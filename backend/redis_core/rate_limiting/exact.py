@@ -28,7 +28,7 @@ NO_LEASE: Final = b"0" * 16
 def _script(name: str) -> Script:
     folder = files("redis_core").joinpath("lua")
     shared = folder.joinpath("rate_value.lua").read_text("utf-8")
-    return Script(name, shared + folder.joinpath(f"{name}.lua").read_text("utf-8"))
+    return Script(name, shared + folder.joinpath(f"{name}.lua").read_text("utf-8"), confined=True)
 
 
 @lru_cache(maxsize=1)

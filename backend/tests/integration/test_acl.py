@@ -145,7 +145,7 @@ async def test_a_workspaces_user_reaches_its_own_keys_and_no_others(
         await acme.subscribe(patterns=["*"])
     assert {key: await operator.execute("DUMP", key) for key in (OURS, OTHERS)} == before
     assert await acme.get(OURS) == b"ours"
-    assert await acme.run(Script("mine", _GET), [OURS]) == b"ours"
+    assert await acme.run(Script("mine", _GET, confined=True), [OURS]) == b"ours"
 
 
 async def test_workspaces_whose_ids_begin_alike_are_apart(as_user: Become, operator: Client) -> None:

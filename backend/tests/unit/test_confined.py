@@ -95,7 +95,6 @@ STAYS: list[tuple[Any, ...]] = [
     ("ECHO", THEIRS),
     ("PING",),
     ("TIME",),
-    ("EVAL", "return ARGV[1]", 1, MINE, THEIRS),
     ("XREAD", "STREAMS", MINE + "-stream", "0"),
     ("PUBLISH", MINE, THEIRS),
     ("HGETALL", queue_key("job", "agents", "acme", "j1")),
@@ -132,6 +131,34 @@ async def test_a_command_of_the_workspaces_own_keys_is_sent(memory: Client, comm
     before = trips(memory)
     await memory.workspace("acme").redis.execute(*command)
     assert trips(memory) == before + 1
+
+
+@pytest.mark.parametrize("name", ["EVAL", "eval", "EVAL_RO", "EVALSHA", "FCALL"])
+async def test_a_script_nobody_answers_for_is_not_run(memory: Client, name: str) -> None:
+    redis = memory.workspace("acme").redis
+    text = f"return redis.call('GET', '{THEIRS}')"
+    with pytest.raises(IsolationError):
+        await redis.execute(name, text, 1, MINE)
+    batch = redis.pipeline()
+    batch.execute(name, text, 1, MINE)
+    with pytest.raises(IsolationError):
+        await batch.send()
+    with pytest.raises(IsolationError):
+        await redis.run(Script("theirs", text), [MINE])
+    with pytest.raises(IsolationError):
+        await redis.run(Script("no keys", "return 1", confined=True))
+
+
+async def test_a_script_whose_author_answers_for_it_runs_alone_and_with_others(memory: Client) -> None:
+    redis = memory.workspace("acme").redis
+    add = Script("add", "return redis.call('INCRBY', KEYS[1], ARGV[1])", confined=True)
+    assert await redis.run(add, [MINE], [2]) == 2
+    await memory.execute("SCRIPT", "FLUSH")
+    async with redis.pipeline() as batch:
+        added = batch.run(add, [MINE], [3])
+    assert await added == 5
+    with pytest.raises(IsolationError):
+        await redis.run(add, [THEIRS], [1])
 
 
 async def test_the_refusal_is_the_same_whether_or_not_the_key_exists(memory: Client) -> None:
@@ -180,7 +207,7 @@ async def test_nothing_of_a_batch_is_sent_if_one_command_would_leave(memory: Cli
 
 async def test_a_script_names_keys_and_only_its_workspaces(memory: Client) -> None:
     redis = memory.workspace("acme").redis
-    script = Script("touch", "return redis.call('incr', KEYS[1])")
+    script = Script("touch", "return redis.call('incr', KEYS[1])", confined=True)
     assert await redis.run(script, [MINE]) == 1
     for keys in ([], [THEIRS], [MINE, THEIRS]):
         before = trips(memory)
