@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import calendar
+import secrets
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -80,6 +81,11 @@ class UsageEngine:
         self._tasks: set[asyncio.Task[None]] = set()
         self._counted: defaultdict[tuple[str, date], Counter[str]] = defaultdict(Counter)
         self._own: Counter[str] = Counter()
+        self._marker = secrets.token_hex(8)
+        self._numbers: Counter[str] = Counter()
+        """Of the last report of sums of each workspace."""
+        self._unsure: dict[str, Entry] = {}
+        """Reports of sums that were not answered."""
         self._reporting: asyncio.Task[None] | None = None
         self._unpriced: set[str] = set()
         client.outage.replayer(KIND, self._replay)
@@ -97,7 +103,9 @@ class UsageEngine:
             if len(self._ledgers) >= _MOST_LEDGERS:
                 # One that begins anew has another marker, so nothing is lost but a small key for some days.
                 self._ledgers = {name: each for name, each in self._ledgers.items() if not each.idle}
-            ledger = self._ledgers[workspace] = Ledger(self.client, workspace, self.kept, self.spawn)
+            ledger = self._ledgers[workspace] = Ledger(
+                self.client, workspace, self.kept, self.spawn, self.answered
+            )
         return ledger
 
     def cost(self, model: str, input_tokens: int, output_tokens: int, cached_tokens: int) -> int:
@@ -110,14 +118,23 @@ class UsageEngine:
             return 0
         return price.cost(input_tokens, output_tokens, cached_tokens)
 
-    def told(self, workspace: str, spent: Spent) -> None:
-        """Remember what the store told, and warn who wants to know."""
-        if not spent.known:
-            return
+    def answered(self, entry: Entry, spent: Spent, added: float) -> None:
+        """What the store told of a report; of one that waited since yesterday it told yesterday's sums."""
+        if entry.day == self.today().isoformat():
+            self.told(entry.workspace, spent, added)
+
+    def told(self, workspace: str, spent: Spent, added: float = 0.0) -> None:
+        """Remember what the store told, and warn who wants to know.
+
+        Args:
+            workspace: whose.
+            spent: what the store told.
+            added: US dollars that the report which it answered has added.
+        """
         if len(self.spent) >= _MOST_LEDGERS:
             self.spent.clear()
         self.spent[workspace] = self.clock.monotonic(), spent
-        if (budget := spent.budget) is None or spent.cost <= 0:
+        if (budget := spent.budget) is None or added <= 0:
             return
         sums: tuple[tuple[Period, float, float | None], ...] = (
             ("day", spent.day, budget.day),
@@ -125,7 +142,7 @@ class UsageEngine:
         )
         for period, now, limit in sums:
             # The one report that crosses the line warns, whichever process it is of.
-            if limit is not None and now >= limit * budget.warn > now - spent.cost:
+            if limit is not None and now >= limit * budget.warn > now - added:
                 _LOG.warning(
                     "a workspace has nearly spent its budget",
                     workspace=workspace, period=period, spent=round(now, 6), limit=limit,
@@ -168,21 +185,32 @@ class UsageEngine:
             await self.flush()
 
     async def flush(self) -> None:
-        """Report what was summed. What the store and the journal would not have is reported with the next."""
+        """Report what was summed. What the store and the journal would not have, or may have, is sent again as it was with the next."""
+        for entry in tuple(self._unsure.values()):
+            await self._deliver(entry)
         counted, self._counted = self._counted, defaultdict(Counter)
         for (workspace, day), sums in counted.items():
-            fields = fields_of(day, sums)
-            if not fields:
-                continue
-            try:
-                self._own[workspace] += 1
-                await self.ledger(workspace).add(day, fields)
-            except RedisCoreError as error:
-                _LOG.warning("a workspace's usage waits", workspace=workspace, reason=str(error))
+            if workspace in self._unsure:
                 self._counted[workspace, day].update(sums)
+            elif fields := fields_of(day, sums):
+                number = self._numbers[workspace] = self._numbers[workspace] + 1
+                await self._deliver(
+                    Entry(workspace, self._marker, number, self.kept, day.isoformat(), fields)
+                )
+
+    async def _deliver(self, entry: Entry) -> None:
+        """Send a report of sums; its number lets it be sent until an answer comes, and be added once."""
+        self._own[entry.workspace] += 1
+        try:
+            await add(self.client, entry, self.answered)
+        except RedisCoreError as error:
+            _LOG.warning("a workspace's usage waits", workspace=entry.workspace, reason=str(error))
+            self._unsure[entry.workspace] = entry
+        else:
+            self._unsure.pop(entry.workspace, None)
 
     async def _replay(self, records: Sequence[Record]) -> None:
-        await replay(self.client, records)
+        await replay(self.client, records, self.answered)
 
     # --- its tasks ---
 
@@ -267,12 +295,10 @@ class Usage:
         if id:
             marker = f"id-{check_part(id)}"
             entry = Entry(self._keys.workspace, marker, 1, engine.kept, day.isoformat(), fields)
-            spent = await add(engine.client, entry)
+            spent = await add(engine.client, entry, engine.answered)
         else:
             spent = await engine.ledger(self._keys.workspace).add(day, fields)
-        spent = msgspec.structs.replace(spent, cost=nano / NANO)
-        engine.told(self._keys.workspace, spent)
-        return spent
+        return msgspec.structs.replace(spent, cost=nano / NANO)
 
     async def spent(self) -> Spent:
         """What was spent today and this month, and the budget. Budget: 2 commands, 1 trip."""

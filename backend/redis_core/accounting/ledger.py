@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -25,8 +25,6 @@ from redis_core.script import load_script
 from redis_core.transport.base import Argument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from redis_core.client import Client
     from redis_core.resilience.record import Record
 
@@ -67,6 +65,10 @@ class Entry(Struct, frozen=True, array_like=True):
         return names, args
 
 
+Told = Callable[["Entry", Spent, float], None]
+"""Hears of each report that the store has taken in: it, what its workspace has spent, and the report's part of that in US dollars."""
+
+
 def spent_of(reply: Sequence[Any]) -> Spent:
     """What the script told."""
     day, month, day_limit, month_limit, warn = (
@@ -86,11 +88,18 @@ class Ledger:
         workspace: whose usage.
         kept: seconds a number is remembered.
         spawn: starts a task that ends with the client.
+        told: hears what the store tells of each report.
     """
 
     def __init__(
-        self, client: Client, workspace: str, kept: int, spawn: Callable[[Any, str], asyncio.Task[None]]
+        self,
+        client: Client,
+        workspace: str,
+        kept: int,
+        spawn: Callable[[Any, str], asyncio.Task[None]],
+        told: Told,
     ) -> None:
+        self._told = told
         self._client = client
         self._workspace = workspace
         self._kept = kept
@@ -132,7 +141,7 @@ class Ledger:
                 self._number += 1
                 entry = Entry(self._workspace, self._marker, self._number, self._kept, day, dict(sums))
                 try:
-                    spent = await add(self._client, entry)
+                    spent = await add(self._client, entry, self._told)
                 except Exception as error:  # noqa: BLE001 - whatever it is, it is told to those who wait
                     _tell(callers, error=error)
                 else:
@@ -157,7 +166,7 @@ def _tell(
             told.set_result(cast("Spent", spent))
 
 
-async def add(client: Client, entry: Entry) -> Spent:
+async def add(client: Client, entry: Entry, told: Told) -> Spent:
     """Add an entry once, or keep it in the journal; what was spent, if the store told."""
     order = f"{KIND}:{entry.marker}"
     cause: StoreError | None = None
@@ -165,7 +174,7 @@ async def add(client: Client, entry: Entry) -> Spent:
     if outage.available and not outage.waiting(order):
         try:
             keys, args = entry.command()
-            return spent_of(cast("Sequence[Any]", await client.primary.run(_ADD, keys, args)))
+            return _heard(entry, await client.primary.run(_ADD, keys, args), told)
         except StoreError as error:
             if not (error.retryable or error.kind.value == "read-only"):
                 raise
@@ -179,12 +188,18 @@ async def add(client: Client, entry: Entry) -> Spent:
     return Spent(known=False)
 
 
-async def replay(client: Client, records: Sequence[Record]) -> None:
+async def replay(client: Client, records: Sequence[Record], told: Told) -> None:
     """Carry out what the journal kept. Budget: 1 trip; per record as `Ledger.add`."""
+    entries = [msgspec.msgpack.decode(record.payload, type=Entry) for record in records]
     async with client.primary.pipeline() as batch:
-        pending = [
-            batch.run(_ADD, *msgspec.msgpack.decode(record.payload, type=Entry).command())
-            for record in records
-        ]
-    for each in pending:
-        await each
+        pending = [batch.run(_ADD, *entry.command()) for entry in entries]
+    for entry, reply in zip(entries, pending, strict=True):
+        _heard(entry, await reply, told)
+
+
+def _heard(entry: Entry, reply: object, told: Told) -> Spent:
+    """What the script told, told on. Of callers that travelled together the entry has the sum: only that crosses a line."""
+    values = cast("Sequence[Any]", reply)
+    spent = spent_of(values)
+    told(entry, spent, entry.fields.get(MONTH_COST, 0) / NANO if values[0] else 0.0)
+    return spent

@@ -98,6 +98,20 @@ async def test_a_budget_warns_once_and_stops(client: Client, clock: HandClock) -
     await usage.check()
 
 
+@pytest.mark.parametrize("callers", [4, 100])
+async def test_reports_that_travel_together_cross_the_line_once(
+    client: Client, clock: HandClock, callers: int
+) -> None:
+    warned: list[float] = []
+    client.service(UsageEngine).on_warning(lambda _name, _period, spent, _limit: warned.append(spent))
+    usage = client.workspace("acme").usage
+    await usage.set_budget(Budget(day=1.0))
+    await asyncio.gather(*(usage.add(cost=0.95 / callers) for _ in range(callers)))
+    assert len(warned) == 1
+    await usage.add(cost=0.01)
+    assert len(warned) == 1
+
+
 async def test_a_check_after_a_report_costs_nothing(client: Client, clock: HandClock) -> None:
     usage = client.workspace("acme").usage
     await usage.add(cost=1)

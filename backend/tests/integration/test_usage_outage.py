@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -176,3 +177,43 @@ async def test_commands_bytes_and_jobs_are_reported_and_nothing_at_rest(direct: 
     await recorder.flush()
     await engine.flush()
     assert direct.stats.commands == before
+
+
+async def test_sums_whose_reply_was_lost_are_added_once_without_a_journal_too(valkey_socket: str) -> None:
+    async with await clean_client(valkey_socket) as direct:
+        with FaultProxy(valkey_socket) as proxy:
+            settings = Settings(_env_file=None, redis_url=proxy.url, redis_failover=False)
+            async with await connect(settings) as client:
+                engine = client.service(UsageEngine)
+                await client.workspace("acme").usage.add(cost=0.01)
+                engine.count("acme", jobs=10)
+                proxy.half_reply()
+                await engine.flush()
+                engine.count("acme", jobs=5)
+                proxy.up()
+                async with asyncio.timeout(WITHIN):
+                    while (await direct.workspace("acme").usage.day()).jobs < 15:
+                        await engine.flush()
+                await engine.flush()
+        assert (await direct.workspace("acme").usage.day()).jobs == 15
+
+
+async def test_a_report_out_of_the_journal_warns_as_well(valkey_socket: str) -> None:
+    async with await clean_client(valkey_socket) as direct:
+        await direct.workspace("acme").usage.set_budget(Budget(day=1.0))
+        with FaultProxy(valkey_socket) as proxy:
+            async with await connect(Settings(_env_file=None, redis_url=proxy.url)) as client:
+                warned: list[float] = []
+                client.service(UsageEngine).on_warning(
+                    lambda _name, _period, spent, _limit: warned.append(spent)
+                )
+                await client.ping()
+                proxy.refuse()
+                async with asyncio.timeout(WITHIN):
+                    while client.outage.available:
+                        with suppress(StoreUnavailable):
+                            await client.primary.ping()
+                assert not (await client.workspace("acme").usage.add(cost=0.9)).known
+                proxy.up()
+                await until(lambda: bool(warned))
+        assert warned == [pytest.approx(0.9)]
