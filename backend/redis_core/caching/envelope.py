@@ -55,7 +55,7 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     generations: tuple[bytes, ...]
     """Of the workspace, the region and its tags, as they were before the load began."""
     workspace: str = ""
-    """Whose it is: under another's key it is a miss. Empty in what was stored before this was told."""
+    """Whose it is: under another's key it is a miss."""
 
 
 class EnvelopeKeys:

@@ -186,7 +186,7 @@ class CacheStore:
         if data is None:
             return None
         envelope, payload = open_envelope(data, name, keys=self._keys_of(region))
-        if envelope.workspace not in {"", self._keys.workspace}:
+        if envelope.workspace != self._keys.workspace:
             _LOG.error(
                 "a cached value is another workspace's", workspace=self._keys.workspace, region=region.name
             )

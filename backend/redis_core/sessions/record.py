@@ -78,11 +78,11 @@ class SessionCore(msgspec.Struct, frozen=True, array_like=True, gc=False):
     epochs: Epochs
     """Those of the login: when one of them has passed, the session is dead."""
     workspace: str = ""
-    """Whose it is: under another's key it is no session. Empty in what was stored before this was told."""
+    """Whose it is: under another's key it is no session."""
 
     def belongs_to(self, workspace: str) -> bool:
         """Whether it may be read as a session of this workspace."""
-        return self.workspace in {"", workspace}
+        return self.workspace == workspace
 
 
 class SessionRecord:
