@@ -93,7 +93,7 @@ class Worker:
         """Unique over all processes and starts."""
         self._engine = client.service(QueueEngine)
         self._places = Places(concurrency)
-        self._runner = Runner(client, known, self.name, self._engine.clock, middleware)
+        self._runner = Runner(client, known, self.name, self._engine.clock, middleware, threads=concurrency)
         self._lease = client.settings.queue_lease if lease is None else lease
         self._grace = grace
         self._health_file = health_file

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
@@ -91,6 +94,11 @@ def run_here(options: Options) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_work(options, tasks, schedules))
+    if any(thread.name.startswith("job") for thread in threading.enumerate()):
+        # Its jobs were handed back, and Python would wait for it as long as it runs.
+        _LOG.warning("a job's thread does not end: the process ends without it")
+        logging.shutdown()
+        os._exit(0)
 
 
 async def _work(options: Options, tasks: list[Task[..., Any]], schedules: list[Schedule]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from redis_core.errors import InvalidJob
+from redis_core.queueing.retry import Retry
 
 if TYPE_CHECKING:
     from redis_core.queueing.task import Task
@@ -19,6 +22,24 @@ if TYPE_CHECKING:
 __all__ = ["IsolatedError", "run_isolated"]
 
 _PACK: Final = msgspec.msgpack.Encoder().encode
+
+
+_KEPT: Final = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TMPDIR",
+    "TEMP",
+    "TMP",
+    "VIRTUAL_ENV",
+    "SYSTEMROOT",
+)
+_KEPT_BEGINNINGS: Final = ("LC_", "PYTHON")
+"""What the process has of the worker's environment: not the store's address, nor anybody's token."""
+_DIE_WITH_PARENT: Final = 1
+"""PR_SET_PDEATHSIG of prctl(2)."""
 
 
 class IsolatedError(Exception):
@@ -33,15 +54,21 @@ async def run_isolated(task: Task[..., Any], arguments: dict[str, Any], *, memor
         arguments: what msgpack can carry.
         memory: most bytes of address space; None for no limit.
 
+    On Linux the process ends with its worker, however that ends. Of the worker's environment it has what programs need (PATH, HOME, the
+    locale, Python's own), and no address or token.
+
     Raises:
         IsolatedError: the function raised, or the process was killed.
+        Retry: the function asked to be run again.
     """
     function = task.function
     if "<" in function.__qualname__:
         raise InvalidJob(f"{task.name} is not importable, so no other process can run it")
-    order = _PACK([list(sys.path), function.__module__, function.__qualname__, _PACK(arguments), memory])
+    order = _PACK(
+        [list(sys.path), function.__module__, function.__qualname__, _PACK(arguments), memory, os.getpid()]
+    )
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", __name__, stdin=-1, stdout=-1, cwd=Path.cwd()
+        sys.executable, "-m", __name__, stdin=-1, stdout=-1, cwd=Path.cwd(), env=_environment()
     )
     try:
         answer, _ = await process.communicate(order)
@@ -53,14 +80,35 @@ async def run_isolated(task: Task[..., Any], arguments: dict[str, Any], *, memor
         raise IsolatedError(
             f"the process of {task.name} ended with {process.returncode}, -9 is killed or out of memory"
         )
-    done, value = msgspec.msgpack.decode(answer)
-    if not done:
+    outcome, value = msgspec.msgpack.decode(answer)
+    if outcome == "retry":
+        raise Retry(after=value)
+    if outcome == "failed":
         raise IsolatedError(value)
     return value
 
 
+def _environment() -> dict[str, str]:
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _KEPT or name.startswith(_KEPT_BEGINNINGS)
+    }
+
+
+def _end_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent is gone; a parent that is gone already is not waited for."""
+    if sys.platform == "linux":
+        import ctypes  # noqa: PLC0415 - only here, in a process of its own
+
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+        if os.getppid() != parent:
+            sys.exit(1)
+
+
 def _main() -> None:
-    path, module, name, arguments, memory = msgspec.msgpack.decode(sys.stdin.buffer.read())
+    path, module, name, arguments, memory, parent = msgspec.msgpack.decode(sys.stdin.buffer.read())
+    _end_with(parent)
     # What the job prints must not be taken for its answer.
     answer, sys.stdout = sys.stdout.buffer, sys.stderr
     sys.path[:] = path
@@ -80,9 +128,11 @@ def _main() -> None:
         value = getattr(function, "function", function)(**decoded)
         if asyncio.iscoroutine(value):
             value = asyncio.run(value)
-        reply = _PACK([True, value])
+        reply = _PACK(["done", value])
+    except Retry as again:
+        reply = _PACK(["retry", again.after])
     except BaseException:  # noqa: BLE001 - it is the answer
-        reply = _PACK([False, traceback.format_exc()[-4_000:]])
+        reply = _PACK(["failed", traceback.format_exc()[-4_000:]])
     answer.write(reply)
     answer.flush()
 

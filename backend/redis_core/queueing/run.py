@@ -6,7 +6,10 @@ import asyncio
 import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -109,6 +112,7 @@ class Runner:
         worker: its name.
         clock: the time.
         middleware: around each run, the first outermost.
+        threads: most that run at once, one for each of the worker's places: a job that waited for one would time out unbegun.
     """
 
     def __init__(
@@ -118,7 +122,10 @@ class Runner:
         worker: str,
         clock: Clock,
         middleware: Sequence[Middleware] = (),
+        *,
+        threads: int = 100,
     ) -> None:
+        self._threads = ThreadPoolExecutor(threads, "job")
         self.tasks = {task.name: task for task in tasks}
         self.resources = Resources()
         self.last_words = LastWords()
@@ -133,6 +140,8 @@ class Runner:
         """Tell what is to be told, and let go of resources."""
         await self.last_words.aclose()
         await self.resources.aclose()
+        # What still runs cannot be interrupted; its job was handed back.
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def run(self, shard: Shard, job: Job) -> Acknowledgement | None:
         """Run a job; None if nobody is to be told, because another worker has it."""
@@ -237,14 +246,14 @@ class Runner:
             raise PastDeadline("the job's deadline had passed before it began")
         return left if task.timeout is None else min(left, task.timeout)
 
-    @staticmethod
-    async def _execute(task: Task[..., Any], arguments: dict[str, Any]) -> Any:
+    async def _execute(self, task: Task[..., Any], arguments: dict[str, Any]) -> Any:
         if task.executor == "process":
             return await run_isolated(task, arguments, memory=task.memory)
         if task.is_async:
             return await task.function(**arguments)
         if task.executor == "thread":
-            return await asyncio.to_thread(task.function, **arguments)
+            call = partial(copy_context().run, task.function, **arguments)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, call)
         return task.function(**arguments)
 
     # --- what came of it ---

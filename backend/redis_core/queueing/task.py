@@ -100,10 +100,19 @@ class Task(Generic[P, R]):
 
     @cached_property
     def parameters(self) -> Parameters:
-        """What its jobs carry."""
+        """What its jobs carry.
+
+        Raises:
+            InvalidJob: a process of its own is to be given what only its worker has.
+        """
         from redis_core.queueing.context import JobContext  # noqa: PLC0415 - the context is made of tasks
 
-        return Parameters(self.function, JobContext)
+        found = Parameters(self.function, JobContext)
+        if self.executor == "process" and (found.context is not None or found.depends):
+            raise InvalidJob(
+                f"{self.name}: a process of its own has neither `JobContext` nor `Depends`; run it in a thread or on the loop"
+            )
+        return found
 
     def call(self, *args: object, **kwargs: object) -> Call[R]:
         """The task with these arguments.

@@ -28,7 +28,7 @@ from tests.store_users import clean_client_as, user_url
 WITHIN = 40.0
 TASKS = """
 import asyncio, os, time
-from redis_core.queue import JobContext, task
+from redis_core.queue import JobContext, Retry, task
 
 @task(name="slow")
 async def slow(ctx: JobContext) -> list[int]:
@@ -45,6 +45,23 @@ async def short(seconds: float = 0.0) -> int:
 @task(name="stuck")
 def stuck() -> None:
     time.sleep(30)
+
+@task(name="asks", executor="process", retries=2)
+def asks() -> str:
+    if not os.path.exists("asked"):
+        open("asked", "w").close()
+        raise Retry(after=0.0)
+    return os.environ.get("REDIS_URL", "not told")
+
+@task(name="lingers", executor="process", timeout=60)
+def lingers() -> None:
+    open("pid", "w").write(str(os.getpid()))
+    time.sleep(60)
+
+@task(name="brief", executor="process", timeout=2, retries=0)
+def brief() -> None:
+    open("pid", "w").write(str(os.getpid()))
+    time.sleep(60)
 
 @task(name="poison")
 async def poison() -> None:
@@ -213,8 +230,11 @@ async def test_a_job_that_kills_its_workers_is_buried_and_its_neighbours_are_not
 async def test_a_killed_worker_is_noticed_by_one_that_stood_behind_it_in_the_line(
     client: Client, start: Start, valkey_socket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    killed = asyncio.Event()
+
     @task(name="slow")
     async def slow() -> str:
+        await killed.wait()
         return "the other's"
 
     # The first worker claims the delayed job by its own clock, not by a token, so it still stands in the line of the bell; the other
@@ -229,6 +249,7 @@ async def test_a_killed_worker_is_noticed_by_one_that_stood_behind_it_in_the_lin
         late = await client.workspace("acme").queue.enqueue(slow, delay=4)
         await state_of(late, "running")
         os.killpg(first.pid, signal.SIGKILL)
+        killed.set()
         assert await late.result(WITHIN) == "the other's"
         worker.stop()
         await running
@@ -277,6 +298,67 @@ async def test_untrusted_work_runs_in_a_process_with_limits(client: Client, star
     await state_of(hanging, "running")
     await hanging.cancel()
     await state_of(hanging, "cancelled")
+
+
+async def test_untrusted_work_may_ask_to_run_again_and_knows_nothing_of_the_store(
+    client: Client, start: Start
+) -> None:
+    start()
+    assert await (await named(client, "asks")).result(WITHIN) == "not told"
+
+
+def is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def pid_in(folder: Path) -> int:
+    async with asyncio.timeout(WITHIN):
+        while not (folder / "pid").exists() or not (folder / "pid").read_text():
+            await asyncio.sleep(0.02)
+    return int((folder / "pid").read_text())
+
+
+async def gone(pid: int) -> None:
+    async with asyncio.timeout(WITHIN):
+        while is_there(pid):
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+async def test_a_process_of_its_own_ends_with_a_worker_that_is_killed(
+    client: Client, start: Start, tmp_path: Path
+) -> None:
+    worker = start()
+    await named(client, "lingers")
+    pid = await pid_in(tmp_path)
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.wait(WITHIN)
+    await gone(pid)
+
+
+async def test_a_process_of_its_own_that_takes_too_long_is_killed(
+    client: Client, start: Start, tmp_path: Path
+) -> None:
+    start()
+    job = await named(client, "brief")
+    pid = await pid_in(tmp_path)
+    with pytest.raises(JobFailed, match="TimeoutError"):
+        await job.result(WITHIN)
+    await gone(pid)
+
+
+async def test_a_thread_that_does_not_end_holds_up_nobody(client: Client, start: Start) -> None:
+    worker = start("--grace", "0.2")
+    job = await named(client, "stuck")
+    await state_of(job, "running")
+    worker.send_signal(signal.SIGTERM)
+    # The thread sleeps for half a minute; Python alone would wait for it.
+    assert await asyncio.to_thread(worker.wait, 25) == 0
+    await state_of(job, "waiting")
 
 
 async def test_a_wrong_module_is_told_with_an_exit_code(start: Start, tmp_path: Path) -> None:
