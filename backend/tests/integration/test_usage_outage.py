@@ -17,7 +17,7 @@ import pytest
 
 import redis_core
 from redis_core.client import Client, connect
-from redis_core.config import Settings
+from redis_core.config import Settings, load_settings
 from redis_core.errors import StoreUnavailable
 from redis_core.resilience.outage import State
 from redis_core.testing import FaultProxy
@@ -182,7 +182,7 @@ async def test_commands_bytes_and_jobs_are_reported_and_nothing_at_rest(direct: 
 async def test_sums_whose_reply_was_lost_are_added_once_without_a_journal_too(valkey_socket: str) -> None:
     async with await clean_client(valkey_socket) as direct:
         with FaultProxy(valkey_socket) as proxy:
-            settings = Settings(_env_file=None, redis_url=proxy.url, redis_failover=False)
+            settings = load_settings(redis_url=proxy.url, redis_failover=False)
             async with await connect(settings) as client:
                 engine = client.service(UsageEngine)
                 await client.workspace("acme").usage.add(cost=0.01)
@@ -202,7 +202,7 @@ async def test_a_report_out_of_the_journal_warns_as_well(valkey_socket: str) -> 
     async with await clean_client(valkey_socket) as direct:
         await direct.workspace("acme").usage.set_budget(Budget(day=1.0))
         with FaultProxy(valkey_socket) as proxy:
-            async with await connect(Settings(_env_file=None, redis_url=proxy.url)) as client:
+            async with await connect(load_settings(redis_url=proxy.url)) as client:
                 warned: list[float] = []
                 client.service(UsageEngine).on_warning(
                     lambda _name, _period, spent, _limit: warned.append(spent)
