@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from redis_core.client import Client
     from redis_core.config import Settings
 
-__all__ = ["ROLES", "AdminToken", "AdminTokens", "actor_of_token", "admin_tokens", "hash_of"]
+__all__ = ["NAME", "ROLES", "AdminToken", "AdminTokens", "actor_of_token", "admin_tokens", "hash_of"]
 
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
 """The roles; each may what those before it may."""
-_ENTRY: Final = re.compile(r"([a-z0-9_-]{1,32}):(viewer|operator|admin):([0-9a-f]{64})", re.ASCII)
+NAME: Final = re.compile(r"[a-z0-9_-]{1,32}", re.ASCII)
+"""What a token may be called."""
+_ENTRY: Final = re.compile(rf"({NAME.pattern}):(viewer|operator|admin):([0-9a-f]{{64}})", re.ASCII)
 _REMEDY: Final = "write name:role:hash, separated by commas; `raptorflow token` makes one"
 
 

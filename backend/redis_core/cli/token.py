@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from redis_core.api.admin_token import ROLES, hash_of
+from redis_core.api.admin_token import NAME, ROLES, hash_of
 from redis_core.cli.acting import Json
 from redis_core.cli.output import console, fields, print_json
 
@@ -22,6 +22,8 @@ def token(
     """Make an admin token, and the entry of ADMIN_TOKENS for it. It is shown once and stored nowhere."""
     if role not in ROLES:
         raise typer.BadParameter(f"role must be one of {', '.join(ROLES)}")
+    if NAME.fullmatch(name) is None:
+        raise typer.BadParameter(f"name {name!r} must be 1 to 32 of a-z, 0-9, _ and -")
     made = secrets.token_urlsafe(32)
     entry = f"{name}:{role}:{hash_of(made)}"
     if json:

@@ -198,11 +198,11 @@ async def test_sums_whose_reply_was_lost_are_added_once_without_a_journal_too(va
         assert (await direct.workspace("acme").usage.day()).jobs == 15
 
 
-async def test_a_report_out_of_the_journal_warns_as_well(valkey_socket: str) -> None:
+async def test_a_report_out_of_the_journal_warns_as_well(valkey_socket: str, tmp_path: Path) -> None:
     async with await clean_client(valkey_socket) as direct:
         await direct.workspace("acme").usage.set_budget(Budget(day=1.0))
         with FaultProxy(valkey_socket) as proxy:
-            async with await connect(load_settings(redis_url=proxy.url)) as client:
+            async with await connect(settings_for(proxy.url, tmp_path)) as client:
                 warned: list[float] = []
                 client.service(UsageEngine).on_warning(
                     lambda _name, _period, spent, _limit: warned.append(spent)

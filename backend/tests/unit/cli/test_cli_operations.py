@@ -142,6 +142,10 @@ async def test_metrics_and_stats(valkey: Client, cli: Cli) -> None:
     assert "sys-metrics" in cli("stats").stdout
 
 
+def test_a_token_s_name_is_refused_that_the_service_would_refuse(cli: Cli) -> None:
+    assert cli("token", "Bob Smith").exit_code == ExitCode.USAGE
+
+
 def test_a_token_that_was_made_is_accepted(cli: Cli) -> None:
     made = told(cli("token", "bob", "operator", "--json"))
     tokens = admin_tokens(load_settings(mock_redis=True, admin_tokens=made["entry"]))
