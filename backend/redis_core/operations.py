@@ -15,8 +15,9 @@ from redis_core.commands import scan_iter
 from redis_core.errors import InvalidKey, StoreError
 from redis_core.key_audit import KeyAudit, KeyAuditor
 from redis_core.keys import WorkspaceKeys, check_part, check_workspace_id, rate_key
-from redis_core.measuring.documents import Done, SessionFigures, SessionPage
+from redis_core.measuring.documents import WORKSPACE_SUBJECT, Done, SessionFigures, SessionPage
 from redis_core.queueing.control import QueueControl
+from redis_core.rate_limiting.subject import workspace_key
 from redis_core.session import Sessions
 from redis_core.usage import Budget
 
@@ -66,7 +67,7 @@ class Operations:
         return Done("cache.flush", target, dry_run, 1, 1)
 
     async def reset_limit(self, user: str, endpoint: str | None = None, *, dry_run: bool = False) -> Done:
-        """Forget what was counted for a user, or address (`ip=...`), at one endpoint or at all.
+        """Forget what was counted for a user, an address (`ip=...`) or a workspace (`ws=...`), at one endpoint or at all.
 
         Other processes may go on refusing from memory for some seconds. Budget: a SCAN of the key space; DEL and the audit's.
 
@@ -75,9 +76,10 @@ class Operations:
         """
         target = f"{check_part(user)}:{'*' if endpoint is None else endpoint}"
         if endpoint is None:
-            found = await self._keys(f"rate:{user}:*")
+            found = await self._keys(_limits_of(user))
         else:
-            name = rate_key(user, endpoint)
+            workspace = _workspace_of(user)
+            name = rate_key(user, endpoint) if workspace is None else workspace_key(workspace, endpoint)
             found = [name.encode()] if await self.client.exists(name) else []
             found += await self._keys(f"{name}:*")
         if dry_run or not found:
@@ -88,8 +90,8 @@ class Operations:
         return Done("limits.reset", target, dry_run, len(found), gone)
 
     async def limits(self, user: str) -> dict[str, int]:
-        """The keys of a user's limits and the milliseconds until each is forgotten. Budget: a SCAN, PTTL for each."""
-        found = await self._keys(f"rate:{check_part(user)}:*")
+        """The keys of a user's limits and the milliseconds until each is forgotten; as in `reset_limit`. Budget: a SCAN, PTTL for each."""
+        found = await self._keys(_limits_of(check_part(user)))
         batch = self.client.pipeline()
         left = [batch.pttl(key) for key in found]
         await batch.send()
@@ -275,6 +277,17 @@ class Operations:
 
     async def _count(self, pattern: str) -> int:
         return len(await self._keys(pattern))
+
+
+def _workspace_of(subject: str) -> str | None:
+    """The workspace that `ws=...` names among who has limits; None for anybody else."""
+    return subject.removeprefix(WORKSPACE_SUBJECT) if subject.startswith(WORKSPACE_SUBJECT) else None
+
+
+def _limits_of(subject: str) -> str:
+    """A pattern of the keys of its limits."""
+    workspace = _workspace_of(subject)
+    return f"rate:{subject}:*" if workspace is None else f"{WorkspaceKeys(workspace).key('rate')}:*"
 
 
 def _limits(budget: Budget | None) -> Values:

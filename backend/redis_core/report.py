@@ -12,6 +12,7 @@ from redis_core.measuring.batch import OTHER, Batch, Usage
 from redis_core.measuring.catalogue import split_label
 from redis_core.measuring.cost import cost_of, price_per_million
 from redis_core.measuring.documents import (
+    WORKSPACE_SUBJECT,
     Alarm,
     ConnectionFigures,
     ErrorFigures,
@@ -221,7 +222,7 @@ def _offenders_of(batch: Batch) -> list[Offender]:
         before, _, rest = key.partition("rate:")
         subject, _, endpoint = rest.partition(":")
         if before:
-            subject, endpoint = before.partition("{")[2].rstrip("}:"), rest
+            subject, endpoint = WORKSPACE_SUBJECT + before.partition("{")[2].rstrip("}:"), rest
         found.append(Offender(subject or OTHER, endpoint, times))
     return sorted(found, key=lambda each: each.refused, reverse=True)[:_FIRST]
 

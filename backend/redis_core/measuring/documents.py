@@ -5,7 +5,7 @@ Times are RFC 3339 in UTC where they are text, and Unix seconds where they are n
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -179,11 +179,15 @@ class QueueList(Struct, frozen=True):
     queues: list[QueueFigures]
 
 
+WORKSPACE_SUBJECT: Final = "ws="
+"""How a workspace is named among who has limits, where users and addresses are named too."""
+
+
 class Offender(Struct, frozen=True):
     """Who was refused most within the window."""
 
     subject: str
-    """A user's id, `ip=...`, or the workspace."""
+    """A user's id, `ip=...`, or `ws=...` for a workspace."""
     endpoint: str
     refused: int
 

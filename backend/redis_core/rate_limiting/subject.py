@@ -13,7 +13,7 @@ from redis_core.errors import InvalidKey
 from redis_core.keys import WorkspaceKeys, rate_key
 from redis_core.rate_limiting.policy import By
 
-__all__ = ["EVERY_ENDPOINT", "Subject", "address_subject", "client_address", "key_for"]
+__all__ = ["EVERY_ENDPOINT", "Subject", "address_subject", "client_address", "key_for", "workspace_key"]
 
 EVERY_ENDPOINT: Final = "all"
 """What stands for the endpoint where all are counted together."""
@@ -47,7 +47,7 @@ def key_for(subject: Subject, by: By, endpoint: str, ipv6_prefix: int = 64) -> s
     if by == "user" and subject.user is not None:
         return _user_key(subject.user, endpoint)
     if by == "workspace":
-        return None if subject.workspace is None else _workspace_key(subject.workspace, endpoint)
+        return None if subject.workspace is None else workspace_key(subject.workspace, endpoint)
     if by == "everyone":
         return _own_key(_EVERYONE, endpoint)
     kind = _ANONYMOUS if by == "user" else _ADDRESS
@@ -67,7 +67,8 @@ def _own_key(subject: str, endpoint: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _workspace_key(workspace: str, endpoint: str) -> str:
+def workspace_key(workspace: str, endpoint: str) -> str:
+    """The key of a workspace's limits at one endpoint template."""
     return WorkspaceKeys(workspace).key("rate", endpoint.replace("{", "<").replace("}", ">"))
 
 

@@ -12,7 +12,9 @@ from redis_core.api.realtime_hubs import Hubs
 from redis_core.cache import CacheRegion
 from redis_core.client import Client
 from redis_core.keys import rate_key
+from redis_core.metrics import Metrics
 from redis_core.queue import task
+from redis_core.rate_limiting.subject import workspace_key
 from redis_core.session import Sessions
 from redis_core.worker import Worker
 from tests.admin_world import asking, bearer, service
@@ -84,6 +86,22 @@ async def test_resetting_a_users_limits(memory: Client, http: httpx.AsyncClient)
     assert await memory.exists(rate_key("u2", "/a"), rate_key("u2", "/b")) == 2
     entry = await last_entry(http)
     assert (entry["before"], entry["after"]) == ({"keys": 1}, {"keys": 0, "changed": 1})
+
+
+async def test_the_limits_of_a_workspace_that_the_report_names_are_reset(
+    memory: Client, http: httpx.AsyncClient
+) -> None:
+    counted = workspace_key("acme", "/agents/{id}")
+    for key in (counted, workspace_key("acme", "/other"), workspace_key("globex", "/agents/{id}")):
+        await memory.set(key, "1", ex=60)
+    memory.meter.refused(counted)
+    await memory.service(Metrics).recorder.flush()
+    (offender,) = (await get(http, "/redis-metrics"))["offenders"]
+    assert (offender["subject"], offender["endpoint"]) == ("ws=acme", "/agents/<id>")
+    asked = {"user": offender["subject"], "endpoint": offender["endpoint"]}
+    assert (await post(http, "/limits/reset", **asked))["changed"] == 1
+    assert (await post(http, "/limits/reset", user="ws=acme"))["changed"] == 1
+    assert await memory.exists(workspace_key("globex", "/agents/{id}")) == 1
 
 
 async def test_revoking_sessions(
