@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
-from typing import Literal
+from typing import Literal, get_args
 
 from msgspec import Struct
 from pydantic_core import PydanticUndefined
@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 from redis_core.address import redact_url
 from redis_core.config import Settings
 from redis_core.secret import Secret
+from redis_core.secret_source import is_reference
 
 __all__ = ["Platform", "Variable", "commands_for", "variables_of"]
 
@@ -24,6 +25,12 @@ _LOCAL = frozenset(
 )
 """What is of this host, or the platform's own to say."""
 _NEEDED = ("UPSTASH_REDIS_URL", "UPSTASH_REDIS_TOKEN", "SESSION_PEPPERS")
+_WATCHED = frozenset(
+    name.upper() for name, field in Settings.model_fields.items() if Secret in get_args(field.annotation)
+)
+"""Settings that may say where their secret is kept."""
+_ACCOUNT = "raptorflow-redis@PROJECT.iam.gserviceaccount.com"
+"""As `deploy/cloudrun.yaml` has it."""
 
 
 class Variable(Struct, frozen=True):
@@ -51,6 +58,10 @@ def variables_of(settings: Settings) -> list[Variable]:
         ):
             continue
         variable = name.upper()
+        if isinstance(value, Secret) and is_reference(value):
+            # Where the secret is, is none.
+            found.append(Variable(variable, secret=False, value=value.reveal(), set=True))
+            continue
         # A URL may hold a password: then all of it is a secret.
         is_secret = (
             variable in _NEEDED[1:]
@@ -80,10 +91,16 @@ def commands_for(platform: Platform, variables: Sequence[Variable]) -> list[str]
         ]
     plain = [f"{variable.name}={variable.value}" for variable in variables if variable.value is not None]
     secrets = [variable.name for variable in variables if variable.secret]
-    lines = [
-        f"gcloud secrets create {_secret_name(name)} --replication-policy=automatic --data-file=-  # reads the value from standard input"
-        for name in secrets
-    ]
+    lines = []
+    for name in map(_secret_name, secrets):
+        lines += [
+            f"gcloud secrets create {name} --replication-policy=automatic --data-file=-  # reads the value from standard input",
+            f"gcloud secrets add-iam-policy-binding {name} --role=roles/secretmanager.secretAccessor --member=serviceAccount:{_ACCOUNT}",
+        ]
+    # The service reads these itself and looks again, so that they can be replaced without a restart. What stands in the environment cannot.
+    watched = [name for name in secrets if name in _WATCHED]
+    plain += [f"{name}=sm://PROJECT/{_secret_name(name)}/latest" for name in watched]
+    secrets = [name for name in secrets if name not in _WATCHED]
     # `^@^` makes @ the separator, so that values may have commas.
     lines.append(
         "gcloud run services update raptorflow-redis"

@@ -17,6 +17,7 @@ from redis_core.key_audit import KeyAudit, KeyAuditor
 from redis_core.keys import WorkspaceKeys, check_part, check_workspace_id, rate_key
 from redis_core.measuring.documents import WORKSPACE_SUBJECT, Done, SessionFigures, SessionPage
 from redis_core.queueing.control import QueueControl
+from redis_core.queueing.inspection import QueueInspection
 from redis_core.rate_limiting.subject import workspace_key
 from redis_core.session import Sessions
 from redis_core.usage import Budget
@@ -190,7 +191,7 @@ class Operations:
     # --- queues ---
 
     async def pause(self, queue: str, workspace: str | None = None) -> Done:
-        """Let no further job of a queue begin, or of one workspace in it. Budget: as `QueueControl`, and the audit's."""
+        """Let no further job of a queue begin, or of one workspace in it; one that is paused is left so. Budget: 1 command, as `QueueControl`, and the audit's."""
         return await self._gate(queue, workspace, paused=True)
 
     async def resume(self, queue: str, workspace: str | None = None) -> Done:
@@ -210,7 +211,10 @@ class Operations:
                 await (own.pause(queue) if paused else own.resume(queue))
             return 1
 
-        await self._audited(action, target, {}, change, {"paused": paused})
+        before = await QueueInspection(self.client).paused(queue, workspace)
+        if before == paused:
+            return Done(action, target, dry_run=False, matched=0, changed=0)
+        await self._audited(action, target, {"paused": before}, change, {"paused": paused})
         return Done(action, target, dry_run=False, matched=1, changed=1)
 
     # --- usage ---

@@ -18,7 +18,7 @@ __all__ = ["any_key", "clean_client_as", "client_as", "made_user", "make_user", 
 
 _PASSWORD = Secret("the-password-of-a-test")
 _OPERATORS = frozenset(
-    {"KEYS", "CONFIG", "FLUSHALL", "FLUSHDB", "SCRIPT", "DBSIZE", "MEMORY", "SCAN", "OBJECT"}
+    {"KEYS", "CONFIG", "FLUSHALL", "FLUSHDB", "SCRIPT", "DBSIZE", "MEMORY", "SCAN", "OBJECT", "PEXPIRETIME"}
 )
 """What tests look at a store with, and the code under test never sends."""
 

@@ -105,6 +105,15 @@ class QueueInspection:
             workspaces={name: depths[name] for name in first},
         )
 
+    async def paused(self, queue: str, workspace: str | None = None) -> bool:
+        """Whether a queue is paused, or one workspace in it. Budget: 1 command."""
+        if workspace is None:
+            shard = self._engine.shards(check_queue(queue))[0]
+            return await self._store.hget(queue_key("queue-info", shard.name), "p") == b"1"
+        shard = self._engine.shard(check_queue(queue), workspace)
+        limits = await self._store.hget(queue_key("queue-limits", shard.name), check_workspace_id(workspace))
+        return limits is not None and limits.endswith(b",1")
+
     async def _dead(self, shard: Shard, names: Iterable[str]) -> int:
         batch = self._store.pipeline()
         counts = [batch.zcard(queue_key("job-dead", shard.name, name)) for name in names]

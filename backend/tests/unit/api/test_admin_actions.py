@@ -185,8 +185,13 @@ async def test_pausing_and_resuming(memory: Client, http: httpx.AsyncClient) -> 
     await worker.drain()
     assert await job.result(5) == 1
     assert (await get(http, "/queues/agents"))["paused"] is False
+    assert (await post(http, "/queues/agents/resume"))["changed"] == 0
     await post(http, "/queues/agents/pause", workspace="acme")
     entry = await last_entry(http)
+    assert entry["before"] == {"paused": False}
+    # What changes nothing is not written down.
+    assert (await post(http, "/queues/agents/pause", workspace="acme"))["changed"] == 0
+    assert await last_entry(http) == entry
     assert (entry["action"], entry["target"], entry["after"]["paused"]) == (
         "queue.pause",
         "agents:acme",

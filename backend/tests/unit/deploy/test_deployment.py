@@ -64,9 +64,29 @@ def test_values_reach_the_platform_as_they_are(set_here: None) -> None:
     last = commands_for("cloudrun", variables)[-1]
     words = shlex.split(last)
     assert words[words.index("--set-env-vars") + 1].startswith("^@^RAPTORFLOW_ENV=production@")
-    assert "UPSTASH_REDIS_TOKEN=upstash-redis-token:latest" in words[words.index("--set-secrets") + 1]
+    # The service watches them itself: what stands in the environment could not be replaced.
+    assert (
+        "UPSTASH_REDIS_TOKEN=sm://PROJECT/upstash-redis-token/latest"
+        in words[words.index("--set-env-vars") + 1]
+    )
+    assert "--set-secrets" not in words
     shards = next(line for line in commands_for("vercel", variables) if "QUEUE_SHARDS" in line)
     assert json.loads(shlex.split(shards.split("|")[0])[-1]) == {"agents": 2}
+
+
+def test_a_secret_that_is_kept_elsewhere_is_set_as_where_it_is(
+    set_here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UPSTASH_REDIS_TOKEN", "sm://prod-1/token/latest")
+    lines = commands_for("cloudrun", variables_of(load_settings()))
+    assert "UPSTASH_REDIS_TOKEN=sm://prod-1/token/latest" in lines[-1]
+    assert not any("upstash-redis-token" in line for line in lines)
+
+
+def test_a_url_with_a_password_comes_from_the_environment() -> None:
+    url = "redis://user:geheim@db.example:6379/0"
+    last = commands_for("cloudrun", variables_of(load_settings(redis_url=url)))[-1]
+    assert "REDIS_URL=redis-url:latest" in last
 
 
 def _documents(name: str) -> list[str]:
