@@ -159,7 +159,7 @@ class Schedule:
     """A job that the clock makes, once over the whole fleet; given to each worker, which may be any number.
 
     Args:
-        name: by which the fleet knows when it last fired. Another name is another schedule.
+        name: by which the fleet knows when it last fired: one of a kind in its workspace and queue, which a worker checks.
         call: the task with its arguments.
         workspace: whose job it is.
         cron: a `Cron` expression; or `every`.

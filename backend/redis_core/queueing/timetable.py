@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from redis_core.errors import StoreError
+from redis_core.errors import ConfigError, StoreError
 from redis_core.log import get_logger
 from redis_core.queueing.engine import QueueEngine
 from redis_core.queueing.job import derived_id, level_of, pack
@@ -37,12 +37,23 @@ class Timetable:
     Args:
         engine: the process' queues.
         schedules: all of them.
+
+    Raises:
+        ConfigError: two that are unlike have one name in a workspace and queue: each firing of one would count as the other's.
     """
 
     def __init__(self, engine: QueueEngine, schedules: Sequence[Schedule]) -> None:
         self._engine = engine
         self._clock = engine.clock
-        self._schedules: list[tuple[Schedule, Firings]] = [(each, each.firings()) for each in schedules]
+        by_name: dict[tuple[str, str, str], Schedule] = {}
+        for each in schedules:
+            # Modules that import a schedule from one another have the same one.
+            if by_name.setdefault((each.call.task.queue, each.workspace, each.name), each) != each:
+                where = f"workspace {each.workspace} and queue {each.call.task.queue}"
+                raise ConfigError("schedules", each.name, f"two have this name in {where}; rename one")
+        self._schedules: list[tuple[Schedule, Firings]] = [
+            (each, each.firings()) for each in by_name.values()
+        ]
 
     async def run(self) -> None:
         """Fire until cancelled."""

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redis_core.client import Client
-from redis_core.errors import InvalidJob
+from redis_core.errors import ConfigError, InvalidJob
 from redis_core.queue import Schedule, task
 from redis_core.queueing.engine import QueueEngine
 from redis_core.queueing.schedule import Cron
@@ -262,3 +262,12 @@ async def test_a_schedule_that_cannot_be_fired_does_not_hold_up_the_others(memor
     world.clock.time += 60
     assert await worker.fire() == 5.0
     assert await world.jobs() == 1
+
+
+def test_two_schedules_of_one_name_are_refused(memory: Client) -> None:
+    engine = QueueEngine(memory)
+    daily = Schedule("daily", report.call(), "acme", cron="@daily")
+    with pytest.raises(ConfigError, match="two have this name in workspace acme and queue default"):
+        Timetable(engine, [daily, Schedule("daily", report.call(), "acme", every=60)])
+    # The same one found in two modules, and one of another workspace.
+    Timetable(engine, [daily, daily, Schedule("daily", report.call(), "other", every=60)])
