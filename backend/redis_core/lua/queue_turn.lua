@@ -153,11 +153,11 @@ end
 -- --- reap ---
 local function reap(dead)
   local all = call('HGETALL', run_key(dead))
-  -- A worker runs one job at a time that outlived another: if it dies beside one, that one is suspected, and its neighbours are not.
+  -- A worker runs one job at a time that has its last chance: if it dies beside one, that one is suspected, and its neighbours are not.
   local suspected = false
   for i = 2, #all, 2 do
     local _, _, deaths = owned(all[i])
-    suspected = suspected or tonumber(deaths) > 0
+    suspected = suspected or tonumber(deaths) >= most_deaths - 1
   end
   for i = 1, #all, 2 do
     local field = all[i]
@@ -167,7 +167,7 @@ local function reap(dead)
     local _, _, unique = header(payload or '')
     release(ws, task)
     deaths = tonumber(deaths)
-    if deaths > 0 or not suspected then deaths = deaths + 1 end
+    if deaths >= most_deaths - 1 or not suspected then deaths = deaths + 1 end
     local text = '{"type":"WorkerLost","message":"the worker ' .. dead .. ' that ran it stopped","at":' .. now / 1000 .. '}'
     if cancelled == '1' then
       call('SET', result_key(field), 'ccancelled while it ran', 'PX', keep_result)

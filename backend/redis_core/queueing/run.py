@@ -44,7 +44,7 @@ _UNKNOWN_TASK_TIMES: Final = 50
 """Times that one worker gives back a job whose task it does not know, before it is taken for nobody's."""
 _MOST_STRANGE: Final = 10_000
 _SUSPECT_AGAIN: Final = 2_000
-"""Milliseconds after which a job that outlived a worker is looked at again, while another one runs."""
+"""Milliseconds after which a job that has its last chance is looked at again, while another such job runs."""
 _OUTCOMES: Final = {"d": "done", "x": "failed", "r": "retried", "c": "cancelled"}
 """What the metrics call the ends of runs."""
 _AFTER_OUTAGE: Final = 1_000
@@ -172,7 +172,7 @@ class Runner:
         return acknowledgement
 
     def put_off(self, claim: Claim) -> Acknowledgement:
-        """Give back a job for later that outlived a worker, while another such job runs here."""
+        """Give back a job for later that has its last chance, while another such job runs here."""
         try:
             header, _ = unpack(claim.payload)
         except CodecError as error:

@@ -331,20 +331,24 @@ class Station:
         self._begin(turn.claims)
 
     def _begin(self, claims: Sequence[Claim]) -> None:
-        suspect = any(job.claim.deaths for job in self.jobs.values())
+        suspect = any(self._last_chance(job.claim) for job in self.jobs.values())
         for claim in claims:
-            if claim.deaths and suspect:
+            if self._last_chance(claim) and suspect:
                 # One at a time, so that the next death is told of the one that caused it, not of its neighbours.
                 self._done.append(self._runner.put_off(claim))
                 self._places.give_back(1, self)
                 continue
-            suspect = suspect or claim.deaths > 0
+            suspect = suspect or self._last_chance(claim)
             job = Job(claim)
             former = self.jobs.get(claim.field)
             if former is not None:
                 former.lose()
             self.jobs[claim.field] = job
             job.task = asyncio.get_running_loop().create_task(self._work(job))
+
+    def _last_chance(self, claim: Claim) -> bool:
+        """Whether another death would bury the job. Earlier ones cost no order: all jobs of a worker that was killed run again at once."""
+        return 0 < self._most_deaths - 1 <= claim.deaths
 
     async def _work(self, job: Job) -> None:
         acknowledgement: Acknowledgement | None = None

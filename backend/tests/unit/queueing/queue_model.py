@@ -255,11 +255,12 @@ class QueueModel:
             if until > self.now:
                 break
             orphaned = False
-            suspected = any(self.jobs[name].deaths for name in self.run.get(dead, set()))
+            last = self.MOST_DEATHS - 1
+            suspected = any(self.jobs[name].deaths >= last for name in self.run.get(dead, set()))
             for name in self.stored_order(dead, self.run.get(dead, set())):
                 job = self.jobs[name]
                 freed.append(job)
-                job.deaths += bool(job.deaths or not suspected)
+                job.deaths += bool(job.deaths >= last or not suspected)
                 if job.cancel:
                     ended.append((job, "c"))
                 elif job.deaths >= self.MOST_DEATHS:
