@@ -21,7 +21,7 @@ from redis_core.address import StoreAddress, parse_address, redact_url
 from redis_core.errors import ConfigError
 from redis_core.secret import Secret
 
-__all__ = ["Environment", "Settings", "env_file_stamp", "load_settings", "mock_wanted"]
+__all__ = ["Environment", "Settings", "env_file_stamp", "load_settings", "mock_wanted", "plain_environment"]
 
 Environment = Literal["development", "test", "production"]
 
@@ -39,6 +39,8 @@ _SECRETS: Final = frozenset(
         "REALTIME_KEYS",
     }
 )
+_PLAIN: Final = frozenset("PATH HOME LANG LANGUAGE TZ TMPDIR TEMP TMP VIRTUAL_ENV SYSTEMROOT".split())
+_PLAIN_BEGINNINGS: Final = ("LC_", "PYTHON")
 
 
 def _state_folder() -> Path:
@@ -308,3 +310,12 @@ def _config_error(error: ValidationError) -> ConfigError:
     elif variable in _URLS:
         value = redact_url(value)
     return ConfigError(variable, value, first["msg"][0].lower() + first["msg"][1:])
+
+
+def plain_environment() -> dict[str, str]:
+    """What any program needs of the environment: no setting of ours, nor anybody's token. For processes that are not trusted."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _PLAIN or name.startswith(_PLAIN_BEGINNINGS)
+    }

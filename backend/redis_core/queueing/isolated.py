@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from redis_core.config import plain_environment
 from redis_core.errors import InvalidJob
 from redis_core.queueing.retry import Retry
 
@@ -24,20 +25,6 @@ __all__ = ["IsolatedError", "run_isolated"]
 _PACK: Final = msgspec.msgpack.Encoder().encode
 
 
-_KEPT: Final = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "LANGUAGE",
-    "TZ",
-    "TMPDIR",
-    "TEMP",
-    "TMP",
-    "VIRTUAL_ENV",
-    "SYSTEMROOT",
-)
-_KEPT_BEGINNINGS: Final = ("LC_", "PYTHON")
-"""What the process has of the worker's environment: not the store's address, nor anybody's token."""
 _DIE_WITH_PARENT: Final = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
 
@@ -68,7 +55,7 @@ async def run_isolated(task: Task[..., Any], arguments: dict[str, Any], *, memor
         [list(sys.path), function.__module__, function.__qualname__, _PACK(arguments), memory, os.getpid()]
     )
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", __name__, stdin=-1, stdout=-1, cwd=Path.cwd(), env=_environment()
+        sys.executable, "-m", __name__, stdin=-1, stdout=-1, cwd=Path.cwd(), env=plain_environment()
     )
     try:
         answer, _ = await process.communicate(order)
@@ -86,14 +73,6 @@ async def run_isolated(task: Task[..., Any], arguments: dict[str, Any], *, memor
     if outcome == "failed":
         raise IsolatedError(value)
     return value
-
-
-def _environment() -> dict[str, str]:
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name in _KEPT or name.startswith(_KEPT_BEGINNINGS)
-    }
 
 
 def _end_with(parent: int) -> None:
