@@ -48,7 +48,7 @@ def create_app(
         settings: all of them, instead of the environment's.
         client: the client to use, which stays the caller's to close; None connects at start-up and closes at shut-down.
         routers: what else it serves.
-        middleware: what stands around all of it, the outermost first; docs/service.md tells the order of ours.
+        middleware: what stands around all of it, the outermost first; the limits of bodies and the security headers stand around it.
         allow: the realtime topics that a session opens; none unless told. It needs `SessionMiddleware` among the middlewares.
         origins: other origins whose pages may use the realtime endpoints.
         max_body: bytes that the body of a request may have; our own routes take less.

@@ -23,6 +23,7 @@ class SecretManager:
     def __init__(self) -> None:
         self.payload = b"geheim"
         self.damaged = False
+        self.unsummed = False
         self.status = 200
         self.asked: list[str] = []
 
@@ -37,7 +38,8 @@ class SecretManager:
             return web.json_response({"error": {"code": self.status}}, status=self.status)
         sum_of = crc32c(self.payload) ^ self.damaged
         data = base64.b64encode(self.payload).decode()
-        return web.json_response({"name": "...", "payload": {"data": data, "dataCrc32c": str(sum_of)}})
+        payload = {"data": data} if self.unsummed else {"data": data, "dataCrc32c": str(sum_of)}
+        return web.json_response({"name": "...", "payload": payload})
 
 
 @pytest.fixture
@@ -93,8 +95,11 @@ class TestSecretManager:
         assert await read("sm://my-project/redis_token/latest", google) == "geheim"
         assert manager.asked == ["/v1/projects/my-project/secrets/redis_token/versions/latest:access"]
 
-    async def test_a_damaged_payload_is_not_taken(self, google: GoogleCloud, manager: SecretManager) -> None:
-        manager.damaged = True
+    @pytest.mark.parametrize("fault", ["damaged", "unsummed"])
+    async def test_a_damaged_payload_is_not_taken(
+        self, google: GoogleCloud, manager: SecretManager, fault: str
+    ) -> None:
+        setattr(manager, fault, True)
         with pytest.raises(StoreUnavailable, match="could not be read"):
             await read("sm://p/s/1", google)
 
