@@ -52,6 +52,10 @@ class Secret:
     def __hash__(self) -> int:
         return hash((Secret, self._value))
 
+    def __deepcopy__(self, _memo: object) -> Secret:
+        """Itself: it does not change, and a copy would be one place more."""
+        return self
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is not serialised: reveal() it where it must leave the process")
 
@@ -61,5 +65,6 @@ class Secret:
         from pydantic_core import core_schema  # noqa: PLC0415 - pydantic is loaded only where settings are read
 
         return core_schema.no_info_plain_validator_function(
-            lambda value: value if isinstance(value, cls) else cls(str(value))
+            lambda value: value if isinstance(value, cls) else cls(str(value)),
+            serialization=core_schema.to_string_ser_schema(),
         )

@@ -9,6 +9,7 @@ import traceback
 
 import pytest
 
+from redis_core.config import load_settings
 from redis_core.secret import Secret
 
 TEXT = "-".join(["correct", "horse"])  # noqa: FLY002 - not in one piece: tracebacks show source lines
@@ -31,7 +32,7 @@ def test_only_reveal_shows_it() -> None:
 
 
 def test_it_is_not_serialised() -> None:
-    for attempt in (lambda: pickle.dumps(Secret(TEXT)), lambda: copy.deepcopy(Secret(TEXT))):
+    for attempt in (lambda: pickle.dumps(Secret(TEXT)), lambda: copy.copy(Secret(TEXT))):
         with pytest.raises(TypeError, match="not serialised"):
             attempt()
     with pytest.raises(TypeError):
@@ -55,3 +56,10 @@ def test_equality_is_of_the_text() -> None:
     assert hash(Secret("a")) == hash(Secret("a"))
     assert Secret("x")
     assert not Secret("")
+
+
+def test_settings_are_copied_whole_and_dumped_without_what_is_secret() -> None:
+    settings = load_settings(mock_redis=True, session_peppers="a:" + "geheim" * 6)
+    copied = settings.model_copy(deep=True)
+    assert copied.session_peppers == settings.session_peppers
+    assert '"session_peppers":"***"' in settings.model_dump_json()
