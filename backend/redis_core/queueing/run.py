@@ -197,6 +197,9 @@ class Runner:
             return None
         except Exception as error:  # noqa: BLE001 - whatever a job raises is its outcome
             return self._failed(job, task, header, error)
+        if job.cancelled:
+            # It has swallowed its cancellation: what it made of that is nobody's any more.
+            return self._cancelled(job, task, header, asyncio.CancelledError())
         return self._done(job, task, header, envelope, result)
 
     # --- the call ---

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from redis_core.client import Client
+from redis_core.errors import JobCancelled
 from redis_core.queue import JobContext, JobHandle, Queue, Task, task
 from redis_core.queueing.engine import QueueEngine
 from redis_core.queueing.shard import EnqueueRow
@@ -50,6 +51,16 @@ async def impatient(ctx: JobContext) -> str:
     return "gave up"
 
 
+@task(name="again.stubborn", retries=0)
+async def stubborn() -> str:
+    ran.append("began")
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        ran.append("went on")
+    return "done all the same"
+
+
 @task(name="again.broken", retries=0)
 async def broken(n: int = 0) -> None:
     raise ValueError(n)
@@ -60,7 +71,7 @@ async def late() -> None:
     ran.append("late")
 
 
-TASKS: list[Task[..., Any]] = [parent, child, impatient, broken, late]
+TASKS: list[Task[..., Any]] = [parent, child, impatient, stubborn, broken, late]
 
 
 async def drained(client: Client) -> None:
@@ -93,6 +104,24 @@ async def test_an_answer_that_comes_too_late_changes_nothing(client: Client, que
     await drained(client)
     assert await job.result(WITHIN) == "gave up"
     assert ran == ["nobody", "nobody"]
+
+
+async def test_a_job_that_swallows_its_cancellation_is_cancelled_all_the_same(
+    client: Client, queue: Queue
+) -> None:
+    worker = Worker(client, TASKS)
+    running = asyncio.create_task(worker.run())
+    job = await queue.enqueue(stubborn)
+    await state_of(job, "running")
+    async with asyncio.timeout(WITHIN):
+        while not ran:
+            await asyncio.sleep(0.01)
+    assert await job.cancel()
+    with pytest.raises(JobCancelled):
+        await job.result(WITHIN)
+    assert ran == ["began", "went on"]
+    worker.stop()
+    await running
 
 
 async def test_a_job_that_waits_for_others_and_for_its_time_waits_for_both(
