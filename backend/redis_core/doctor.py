@@ -35,6 +35,7 @@ _SKEW_SECONDS: Final = 1.0
 _OLDEST: Final = {"redis": (7, 0), "valkey": (7, 2)}
 _CANARY_SECONDS: Final = 10
 _MESSAGE_SECONDS: Final = 2.0
+_EGRESS_SECONDS: Final = 3.0
 _CANARY_SCRIPT: Final = Script("doctor", "return redis.call('PTTL', KEYS[1])")
 
 
@@ -62,7 +63,7 @@ async def examine(client: Client, settings: Settings, *, clock: Clock = SYSTEM_C
     try:
         await client.ping()
     except StoreError as error:
-        findings.append(_unreachable(error))
+        findings.append(_unreachable(error, await _egress(settings)))
         return [*findings, *(Finding(name, "skip", "the store is away") for name in _CHECKS)]
     findings.append(Finding("reachable", "pass", f"{client.transport.target} answers"))
     for name, check in _CHECKS.items():
@@ -115,11 +116,34 @@ def _encryption(client: Client, settings: Settings) -> Finding:
             "TLS, but the server's certificate is not verified",
             "unset REDIS_TLS_VERIFY; for a private authority set REDIS_TLS_CA to its file",
         )
-    return Finding("encryption", "pass", "TLS, certificate verified")
+    return Finding("encryption", "pass", "TLS, and certificates are verified")
 
 
-def _unreachable(error: StoreError) -> Finding:
-    advice = {
+async def _egress(settings: Settings) -> str | None:
+    """What keeps this process from the store's address, if it is the way there. Budget: nothing; a look-up and a connection."""
+    address = None if settings.mock_redis else settings.store_address()
+    if address is None or not address.hosts:
+        return None
+    host, port = address.hosts[0]
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(_EGRESS_SECONDS):
+            await loop.getaddrinfo(host, port)
+    except (OSError, TimeoutError):
+        return f"{host} does not resolve here: check the name, and that this network has a DNS server (a VPC connector, the container's resolver)"
+    try:
+        async with asyncio.timeout(_EGRESS_SECONDS):
+            _, writer = await asyncio.open_connection(host, port)
+        writer.close()
+    except ConnectionRefusedError:
+        return None
+    except (OSError, TimeoutError):
+        return f"no way leads to {host}:{port}: allow egress to it (firewall, VPC connector), and this address in the store's list"
+    return None
+
+
+def _unreachable(error: StoreError, egress: str | None) -> Finding:
+    advice = egress or {
         "CredentialsRejected": "check the password in REDIS_URL, or UPSTASH_REDIS_TOKEN",
         "DeadlineExceeded": "check firewall and address, or raise REDIS_COMMAND_TIMEOUT and REDIS_CONNECT_TIMEOUT",
         "ProtocolError": "check that address and port are a Redis server's, and that redis:// or rediss:// fits it",

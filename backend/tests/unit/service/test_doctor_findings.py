@@ -123,3 +123,52 @@ async def test_a_link_in_the_clear_over_a_public_network_is_told(
 async def test_a_certificate_that_nobody_verifies_is_told(memory: Client) -> None:
     settings = settings_for(redis_url="rediss://cache.example.com", redis_tls_verify=False)
     assert by_check(await examine(memory, settings))["encryption"].status == "warn"
+
+
+async def test_a_name_that_does_not_resolve_is_told_from_a_server_that_does_not_run() -> None:
+    settings = settings_for(redis_url="rediss://no-such-host.invalid:6379", redis_failover=False)
+    async with await connect(settings) as client:
+        reachable = by_check(await examine(client, settings))["reachable"]
+    assert reachable.advice is not None
+    assert reachable.advice.startswith("no-such-host.invalid does not resolve here")
+
+
+async def test_a_way_that_is_closed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nowhere(_host: str, _port: int) -> None:
+        raise OSError(113, "No route to host")
+
+    settings = settings_for(redis_url=f"redis://127.0.0.1:{free_port()}", redis_failover=False)
+    async with await connect(settings) as client:
+        monkeypatch.setattr("asyncio.open_connection", nowhere)
+        reachable = by_check(await examine(client, settings))["reachable"]
+    assert reachable.advice is not None
+    assert "allow egress to it" in reachable.advice
+
+
+async def test_a_rejected_password_is_told(valkey_socket: str) -> None:
+    settings = settings_for(redis_url=f"unix://app:wrong@{valkey_socket}", redis_failover=False)
+    async with await connect(settings) as client:
+        reachable = by_check(await examine(client, settings))["reachable"]
+    assert (reachable.status, reachable.advice) == (
+        "fail",
+        "check the password in REDIS_URL, or UPSTASH_REDIS_TOKEN",
+    )
+
+
+async def test_a_store_that_is_far_away_is_told(valkey: Client, valkey_socket: str) -> None:
+    class SlowClock(SkewedClock):
+        """Each look at it is 10 ms after the one before."""
+
+        time = 0.0
+
+        def monotonic(self) -> float:
+            self.time += 0.010
+            return self.time
+
+    found = by_check(
+        await examine(valkey, settings_for(redis_url=f"unix://{valkey_socket}"), clock=SlowClock(0))
+    )
+    assert (found["latency"].status, found["latency"].advice) == (
+        "warn",
+        "run this process in the store's region and network",
+    )
