@@ -205,7 +205,9 @@ async def test_an_event_stream_ends_with_its_token(tmp_path: Path) -> None:
                     assert b"still here" in await streams["stays"].content.readuntil(b"\n\n")
 
 
-async def test_session_peppers_of_a_file_are_replaced_ten_times_and_no_session_ends(tmp_path: Path) -> None:
+async def test_session_peppers_of_a_file_are_replaced_ten_times_under_load_and_no_session_ends(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "peppers"
     entries = ["p0:" + "0" * 32]
     path.write_text(entries[0])
@@ -214,6 +216,21 @@ async def test_session_peppers_of_a_file_are_replaced_ten_times_and_no_session_e
         sessions = Sessions.from_settings(client, settings)
         _, token = await sessions.create("ada", "acme")
         tokens = [token]
+        calls = 0
+
+        async def use() -> None:
+            """Logs in, comes back, and asks for the oldest session, on and on."""
+            nonlocal calls
+            while True:
+                _, mine = await sessions.create("grace", "acme")
+                for one, user in ((mine, "grace"), (tokens[0], "ada")):
+                    found = await sessions.get(one)
+                    assert found is not None
+                    assert found.user_id == user
+                    calls += 1
+                await asyncio.sleep(0)
+
+        users = [asyncio.create_task(use()) for _ in range(8)]
         for number in range(1, ROTATIONS + 1):
             entries.insert(0, f"p{number}:" + secrets.token_hex(16))
             path.write_text(",".join(entries))
@@ -228,6 +245,11 @@ async def test_session_peppers_of_a_file_are_replaced_ten_times_and_no_session_e
                 found = await sessions.get(each)
                 assert found is not None
                 assert found.user_id == "ada"
+        assert not [user for user in users if user.done()]
+        assert calls >= ROTATIONS * len(users)
+        for user in users:
+            user.cancel()
+        await asyncio.gather(*users, return_exceptions=True)
         assert Sessions.from_settings(client, client.settings)._peppers is sessions._peppers
         path.write_text(entries[0])
 
