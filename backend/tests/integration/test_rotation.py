@@ -17,6 +17,7 @@ from redis_core.gateway import GatewayToken, create_gateway
 from redis_core.secret import Secret
 from redis_core.session import Sessions
 from redis_core.sessions.pepper import PepperRing
+from tests.secret_file import put
 from tests.server_process import ServerProcess
 from tests.stores import clean_client
 
@@ -73,7 +74,7 @@ async def test_a_password_is_replaced_ten_times_under_load_and_old_ones_are_revo
                     for _ in range(ROTATIONS):
                         new = secrets.token_hex(8)
                         await admin.execute("ACL", "SETUSER", "app", f">{new}")
-                        path.write_text(new)
+                        put(path, new)
                         await until(uses(client, "REDIS_PASSWORD", new))
                         before = answered()
                         await until(lambda before=before: answered() > before + 50)  # type: ignore[misc]
@@ -105,7 +106,7 @@ async def test_a_token_is_replaced_ten_times_under_load(valkey_socket: str, tmp_
                         for _ in range(ROTATIONS):
                             new = secrets.token_hex(8)
                             gateway.accept([GatewayToken(Secret(new)), GatewayToken(Secret(old))])
-                            path.write_text(new)
+                            put(path, new)
                             await until(uses(client, "UPSTASH_REDIS_TOKEN", new))
                             gateway.accept([GatewayToken(Secret(new))])
                             before = answered()
@@ -129,7 +130,7 @@ async def test_a_secret_that_was_taken_away_too_early_is_looked_for_at_the_first
                     upstash_redis_url=url_of(listener), upstash_redis_token=reference
                 ) as client:
                     await client.ping()
-                    path.write_text("second-token")
+                    put(path, "second-token")
                     gateway.accept([GatewayToken(Secret("second-token"))])
                     assert await asyncio.gather(*(client.incr("sys:count") for _ in range(20))) == list(
                         range(1, 21)
@@ -145,7 +146,7 @@ async def test_a_new_secret_that_the_store_refuses_is_not_taken_into_use(tmp_pat
     with ServerProcess("redis-server", "--requirepass", "right") as server:
         async with await connect(redis_url=server.url, redis_password=Secret(f"file://{path}")) as client:
             await client.ping()
-            path.write_text("wrong")
+            put(path, "wrong")
             assert client.secrets is not None
             assert not await client.secrets.refresh("REDIS_PASSWORD")
             assert await client.ping()

@@ -20,6 +20,7 @@ from redis_core.api.server import Site, bind, serve, url_of
 from redis_core.config import load_settings
 from redis_core.gateway import create_gateway, follow_tokens, tokens_from_settings
 from redis_core.session import Sessions
+from tests.secret_file import put
 
 ROTATIONS = 10
 
@@ -99,14 +100,14 @@ async def test_admin_tokens_are_replaced_ten_times_under_load(tmp_path: Path) ->
                 for number in range(1, ROTATIONS + 1):
                     old, new = f"token-{number - 1}", f"token-{number}"
                     both = f"t{number}:viewer:{hash_of(new)},t{number - 1}:viewer:{hash_of(old)}"
-                    path.write_text(both)
+                    put(path, both)
 
                     async def accepted(new: str = new) -> bool:
                         return await ask(new) == 200
 
                     await until(accepted)
                     await load.go_on_with(new)
-                    path.write_text(f"t{number}:viewer:{hash_of(new)}")
+                    put(path, f"t{number}:viewer:{hash_of(new)}")
 
                     async def refused(old: str = old) -> bool:
                         return await ask(old) == 401
@@ -126,7 +127,7 @@ async def test_a_list_of_admin_tokens_that_is_malformed_leaves_the_last_good_one
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
             headers = {"Authorization": "Bearer good"}
             assert (await http.get("/api/v1/admin/whoami", headers=headers)).status_code == 200
-            path.write_text("ada:root:0")
+            put(path, "ada:root:0")
             assert client.secrets is not None
             assert not await client.secrets.refresh("ADMIN_TOKENS")
             assert (await http.get("/api/v1/admin/whoami", headers=headers)).status_code == 200
@@ -161,14 +162,14 @@ async def test_the_gateways_tokens_are_replaced_ten_times_under_load(tmp_path: P
                             f"token-{number - 1}",
                             f"token-{number}",
                         )
-                        path.write_text(f"{new},{old}\n")
+                        put(path, f"{new},{old}\n")
 
                         async def accepted(new: str = new) -> bool:
                             return await ask(new) == 200
 
                         await until(accepted)
                         await load.go_on_with(new)
-                        path.write_text(new)
+                        put(path, new)
 
                         async def refused(old: str = old) -> bool:
                             return await ask(old) == 401
@@ -197,12 +198,14 @@ async def test_an_event_stream_ends_with_its_token(tmp_path: Path) -> None:
                     assert answer.status == 200
                     await answer.content.readuntil(b"\n\n")
                     streams[token] = answer
-                path.write_text("stays")
+                put(path, "stays")
                 async with asyncio.timeout(20):
                     assert await streams["goes"].content.read() == b""
                 await client.publish("news", "still here")
                 async with asyncio.timeout(20):
                     assert b"still here" in await streams["stays"].content.readuntil(b"\n\n")
+                for answer in streams.values():
+                    answer.close()
 
 
 async def test_session_peppers_of_a_file_are_replaced_ten_times_under_load_and_no_session_ends(
@@ -233,7 +236,7 @@ async def test_session_peppers_of_a_file_are_replaced_ten_times_under_load_and_n
         users = [asyncio.create_task(use()) for _ in range(8)]
         for number in range(1, ROTATIONS + 1):
             entries.insert(0, f"p{number}:" + secrets.token_hex(16))
-            path.write_text(",".join(entries))
+            put(path, ",".join(entries))
 
             async def made_by_the_new_one(number: int = number) -> bool:
                 _, made = await sessions.create("ada", "acme")
@@ -251,7 +254,7 @@ async def test_session_peppers_of_a_file_are_replaced_ten_times_under_load_and_n
             user.cancel()
         await asyncio.gather(*users, return_exceptions=True)
         assert Sessions.from_settings(client, client.settings)._peppers is sessions._peppers
-        path.write_text(entries[0])
+        put(path, entries[0])
 
         async def ended() -> bool:
             return await sessions.get(tokens[0]) is None
@@ -274,7 +277,7 @@ async def test_realtime_keys_of_a_file_are_replaced(tmp_path: Path) -> None:
             assert answer.status_code == 401, answer.text
         ring = client.service(RealtimeKeys).ring
         assert ring.current == "k1"
-        path.write_text("k2:" + "2" * 32 + ",k1:" + "1" * 32)
+        put(path, "k2:" + "2" * 32 + ",k1:" + "1" * 32)
 
         async def follows() -> bool:
             return ring.current == "k2"
