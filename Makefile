@@ -62,9 +62,9 @@ test: test-setup ## check everything: linters, types, floors, tests; with CI set
 dependencies: sbom .run/audit/.installed ## as audit and sbom; a registry without a list of advisories is told and is no failure
 	$(AUDIT) scripts/audit.py || [ $$? -eq 2 ]
 
-pytest: setup ## run the tests alone
+pytest: setup ## run the tests alone; a few that fail in the crowd get a second try on their own
 	echo "Running the tests ..."
-	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) $(PYTEST_ARGS)
+	sh scripts/tests.sh $(BIN)/python -n $(TEST_PROCESSES) $(PYTEST_ARGS)
 
 chaos: setup ## break links and kill processes for a minute a seed; nothing acknowledged may be lost or doubled
 	$(BIN)/python backend/tests/chaos/storm.py $(SEEDS)
