@@ -216,8 +216,7 @@ def _document(title: str, body: str) -> str:
 <a href="api/campaigns">Campaigns as JSON</a> ·
 <a href="api/report">Report</a> ·
 <a href="/api/v1/health/redis">Health</a> ·
-<a href="/api/v1/admin/redis-metrics">Metrics</a> ·
-<a href="/api/v1/admin/redis-stats">Key statistics</a>
+<a href="/admin/performance/">Dashboard</a>
 </footer>
 </body>
 </html>

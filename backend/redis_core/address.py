@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from redis_core.errors import ConfigError
 from redis_core.secret import Secret
 
-__all__ = ["StoreAddress", "parse_address", "redact_url"]
+__all__ = ["StoreAddress", "is_loopback", "parse_address", "redact_url"]
 
 _DEFAULT_PORTS: Final = {
     "https": 443,
@@ -120,7 +120,7 @@ def parse_address(variable: str, url: str) -> StoreAddress:
     hosts = tuple(_host(variable, shown, scheme, item) for item in places.split(","))
     if len(hosts) > 1 and scheme in {"https", "http", "redis", "rediss"}:
         raise ConfigError(variable, shown, "name one host, or use redis+cluster:// or redis+sentinel://")
-    if scheme == "http" and not all(_is_loopback(host) for host, _ in hosts):
+    if scheme == "http" and not all(is_loopback(host) for host, _ in hosts):
         raise ConfigError(
             variable, shown, "use https://: over http:// the token travels in the clear (only loopback may)"
         )
@@ -175,13 +175,16 @@ def _host(variable: str, shown: str, scheme: str, place: str) -> tuple[str, int]
     return host, port if port is not None else _DEFAULT_PORTS[scheme]
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a name or address is this host's own: `localhost`, 127.0.0.0/8, ::1, and the former mapped to IPv6."""
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def _database(variable: str, shown: str, text: str) -> int:

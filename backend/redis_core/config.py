@@ -21,7 +21,15 @@ from redis_core.address import StoreAddress, parse_address, redact_url
 from redis_core.errors import ConfigError
 from redis_core.secret import Secret
 
-__all__ = ["Environment", "Settings", "env_file_stamp", "load_settings", "mock_wanted", "plain_environment"]
+__all__ = [
+    "Environment",
+    "Settings",
+    "env_file_stamp",
+    "load_settings",
+    "mock_wanted",
+    "plain_environment",
+    "reads_production_file",
+]
 
 Environment = Literal["development", "test", "production"]
 
@@ -142,6 +150,8 @@ class Settings(BaseSettings):
     """Seconds without a sign of life after which a worker is taken for dead and its jobs run elsewhere."""
     queue_max_depth: int = Field(default=100_000, ge=1)
     """Unfinished jobs a workspace may have in one queue; one more is refused as `QueueFull`."""
+    quota_plan: str = Field(default="default", pattern=r"^[a-z0-9_-]{1,32}$")
+    """The plan of `quota_config.py` that a workspace has of which `Quotas.plan_of` says nothing; `default` has no limit."""
     queue_shards: dict[str, int] = Field(default={})
     """Shards of queues that are too hot for one slot of a cluster, as JSON: `{"agents": 4}`. Change it only while they are empty."""
 
@@ -201,6 +211,20 @@ class Settings(BaseSettings):
             hidden = (name or "").upper() in _URLS and isinstance(value, str)
             yield name, redact_url(value) if hidden else value
 
+    def check_mock(self) -> None:
+        """Nothing, if this process may serve from memory.
+
+        Raises:
+            ConfigError: this is production, and memory is not allowed there by name.
+        """
+        if self.raptorflow_env == "production" and not self.mock_redis_in_production:
+            raise ConfigError(
+                "MOCK_REDIS",
+                "true",
+                "in production unset it: while the store is away a running service goes on in memory by itself, and comes back "
+                "without loss. To start on memory all the same, set MOCK_REDIS_IN_PRODUCTION=true",
+            )
+
     def store_address(self) -> StoreAddress | None:
         """The primary store's address, or None for the embedded one.
 
@@ -246,20 +270,10 @@ def load_settings(**overrides: object) -> Settings:
         raise ConfigError(
             " or ".join(map(str, files)), "not UTF-8", f"save it as UTF-8 ({error.reason})"
         ) from None
-    if not settings.mock_redis:
+    if settings.mock_redis:
+        settings.check_mock()
+    else:
         settings.store_address()
-    elif (
-        settings.raptorflow_env == "production"
-        and not settings.mock_redis_in_production
-        # An argument is the program's own decision, not a line that was left in a file.
-        and "mock_redis" not in overrides
-    ):
-        raise ConfigError(
-            "MOCK_REDIS",
-            "true",
-            "in production unset it: while the store is away a running service goes on in memory by itself, and comes back "
-            "without loss. To start on memory all the same, set MOCK_REDIS_IN_PRODUCTION=true",
-        )
     return settings
 
 
@@ -268,6 +282,12 @@ def _env_files() -> list[Path]:
     if os.environ.get("RAPTORFLOW_ENV", "").strip().lower() not in {"development", "test"}:
         files.append(_BACKEND / ".env.production")
     return files
+
+
+def reads_production_file() -> bool:
+    """Whether settings come from `backend/.env.production`, wherever this process says that it runs."""
+    file = _BACKEND / ".env.production"
+    return file in _env_files() and file.is_file()
 
 
 def mock_wanted() -> bool:

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from redis_core.client import Client
 from redis_core.clock import SYSTEM_CLOCK, Clock
-from redis_core.config import Settings
+from redis_core.config import Settings, reads_production_file
 from redis_core.errors import StoreError
 from redis_core.health import Status
 from redis_core.keys import canary_key
@@ -89,6 +89,13 @@ def _settings(settings: Settings) -> Finding:
             "warn",
             f"{environment}; MOCK_REDIS is on: this process' memory is the store, and nothing lasts",
             "unset MOCK_REDIS when the store is back",
+        )
+    if environment != "production" and reads_production_file():
+        return Finding(
+            "settings",
+            "warn",
+            f"{environment}, but backend/.env.production is read: what production refuses is allowed here",
+            "set RAPTORFLOW_ENV to production, or to development, which leaves that file out",
         )
     if settings.store_address() is None:
         return Finding("settings", "pass", f"{environment}; no store is set: the embedded one is used")

@@ -1,6 +1,6 @@
 """What the workspaces of each plan may take: the file to edit.
 
-The plans are those of `rate_limit_config.py`. `Quotas.plan_of` says which one a workspace has; where it is not set all have `default`.
+The plans are those of `rate_limit_config.py`. `Quotas.plan_of` says which one a workspace has; where it says nothing it is that of `QUOTA_PLAN`.
 """
 
 from __future__ import annotations

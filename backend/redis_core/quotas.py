@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from redis_core.clock import SYSTEM_CLOCK, Clock
-from redis_core.errors import QuotaExceeded
+from redis_core.errors import ConfigError, QuotaExceeded
 from redis_core.log import get_logger
 from redis_core.quota import Quota
 from redis_core.quota_config import QUOTAS
@@ -41,18 +41,27 @@ class Quotas:
     Args:
         client: whose calls it holds to the quotas.
         clock: the time.
+
+    Raises:
+        ConfigError: `QUOTA_PLAN` names no plan.
     """
 
     def __init__(self, client: Client, clock: Clock = SYSTEM_CLOCK) -> None:
-        self.plan_of: Callable[[str], str | None] = lambda _workspace: "default"
-        """A workspace's plan; None or one that is not declared is `default`."""
         self._client = client
         self._clock = clock
-        self._plans: Mapping[str, Quota] = {}
+        self._plans: Mapping[str, Quota] = QUOTAS
+        self._plan_of: Callable[[str], str | None] | None = None
         self._publishes: dict[str, tuple[float, float]] = {}
         self._cached: dict[str, defaultdict[int, int]] = {}
         self._warned: set[tuple[str, str]] = set()
-        self.plans = QUOTAS
+        self._default = client.settings.quota_plan
+        if self._default not in QUOTAS:
+            known = ", ".join(QUOTAS)
+            raise ConfigError(
+                "QUOTA_PLAN", self._default, f"name a plan of redis_core/quota_config.py: {known}"
+            )
+        if QUOTAS[self._default].commands is not None:
+            self._hold_to_rates()
 
     @property
     def plans(self) -> Mapping[str, Quota]:
@@ -62,13 +71,30 @@ class Quotas:
     @plans.setter
     def plans(self, plans: Mapping[str, Quota]) -> None:
         self._plans = plans
-        limits = any(quota.commands is not None for quota in plans.values())
+        self._hold_to_rates()
+
+    @property
+    def plan_of(self) -> Callable[[str], str | None] | None:
+        """Tells a workspace's plan, at every use; None, for it or for a workspace, is the plan of `QUOTA_PLAN`."""
+        return self._plan_of
+
+    @plan_of.setter
+    def plan_of(self, plan_of: Callable[[str], str | None] | None) -> None:
+        self._plan_of = plan_of
+        self._hold_to_rates()
+
+    def _hold_to_rates(self) -> None:
+        # Only where a rate can apply: then every call has to enter.
+        plans = self._plans
+        applicable = [plans.get(self._default, _NO_QUOTA)] if self._plan_of is None else plans.values()
+        limits = any(quota.commands is not None for quota in applicable)
         self._client.hold_to(self._commands if limits else None)
 
     def of(self, workspace: str) -> Quota:
         """What a workspace may take. Budget: nothing."""
         plans = self._plans
-        return plans.get(self.plan_of(workspace) or "default") or plans.get("default", _NO_QUOTA)
+        plan = None if self._plan_of is None else self._plan_of(workspace)
+        return plans.get(plan or self._default) or plans.get(self._default, _NO_QUOTA)
 
     def _commands(self, workspace: str) -> float | None:
         return self.of(workspace).commands

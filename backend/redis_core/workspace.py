@@ -12,6 +12,7 @@ from redis_core.locks import Lock, LockEngine, Scope
 from redis_core.pubsub import Presence, SharedState, SharedText, Topic
 from redis_core.queue import Queue
 from redis_core.queueing.engine import QueueEngine
+from redis_core.quotas import Quotas
 from redis_core.realtime.publisher import Publisher
 from redis_core.usage import Usage, UsageEngine
 
@@ -40,6 +41,8 @@ class Workspace:
     def __init__(self, client: Client, workspace: str) -> None:
         self.client = client
         self.keys = WorkspaceKeys(workspace)
+        # What a plan allows holds from the first command on, also where no service asks for it.
+        client.service(Quotas)
 
     @property
     def id(self) -> str:

@@ -24,6 +24,7 @@ def service(client: Client, *, tokens: bool = True, environment: str = "producti
     """The service on this client."""
     settings = load_settings(
         mock_redis=True,
+        mock_redis_in_production=True,
         raptorflow_env=environment,
         admin_tokens=_ENTRIES if tokens else None,
     )

@@ -7,21 +7,14 @@ A caller shows who it is by
 
 A viewer reads; an operator also changes what is in use (flush, reset, retry, pause); an admin also ends sessions and deletes.
 
-Where `ADMIN_TOKENS` is not set and no credential is shown, only a caller on this very host may, and never in production. In detail, a
-request is refused then if
-- `RAPTORFLOW_ENV` is `production`, because what looks local there is usually a reverse proxy on the same host;
-- its address is not a loopback address, or it came by a unix socket, where there is none;
-- a proxy passed it on, as `Forwarded`, `X-Forwarded-*`, `X-Real-IP` or `Via` tell;
-- its `Host` is not a loopback name, because then a web page made a browser ask by a name that was rebound to this host;
-- a browser sent it for another site's page, as `Sec-Fetch-Site` tells.
+Without one of these nobody may, wherever the request comes from and wherever the service runs: an address proves nothing behind a
+reverse proxy, and a page of any site can make a browser ask this host. `raptorflow up` makes a token for its run where none is set.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, cast
-from urllib.parse import urlsplit
 
 from fastapi import Request
 
@@ -32,28 +25,16 @@ from redis_core.api.same_origin import is_same_origin
 from redis_core.api.session_middleware import SCOPE_KEY
 from redis_core.audit import Actor
 from redis_core.client import get_redis
-from redis_core.config import Environment
 from redis_core.measuring.documents import Role
 
 if TYPE_CHECKING:
     from redis_core.api.session_middleware import RequestSession
     from redis_core.session import SessionData
 
-__all__ = ["SESSION_ROLE", "AdminAccess", "is_loopback"]
+__all__ = ["SESSION_ROLE", "AdminAccess"]
 
 SESSION_ROLE: Final = "admin_role"
 """The field of a session's data that makes its user an operator."""
-_PASSED_ON: Final = (
-    "forwarded",
-    "via",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-real-ip",
-    "cf-connecting-ip",
-    "true-client-ip",
-)
-_OWN_SITE: Final = frozenset({"same-origin", "none"})
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="admin"'}
 
 
@@ -61,18 +42,15 @@ class AdminAccess:
     """The rule above.
 
     Args:
-        environment: where the service runs.
         tokens: those that are accepted.
         client: where the routes get their client, whose watch replaces the tokens; the process' one unless told otherwise.
     """
 
     def __init__(
         self,
-        environment: Environment,
         tokens: AdminTokens | None = None,
         client: ClientSource = get_redis,
     ) -> None:
-        self._environment = environment
         self._tokens = AdminTokens() if tokens is None else tokens
         self._client = client
 
@@ -118,21 +96,16 @@ class AdminAccess:
         known = await self._actor_of_session(request)
         if known is not None:
             return known
-        if self._tokens:
+        if not self._tokens and SCOPE_KEY not in request.scope:
             raise ProblemError(
-                401,
-                "admin-login",
-                "Show an admin token as `Authorization: Bearer ...`, or log in as an operator.",
-                headers=_CHALLENGE,
+                403, "admin-off", "The admin routes are off: set ADMIN_TOKENS; `raptorflow token` makes one."
             )
-        reason = self.refusal(request)
-        if reason is not None:
-            raise ProblemError(
-                403,
-                "admin-not-local",
-                f"{reason}; without ADMIN_TOKENS admin routes answer callers on this host only.",
-            )
-        return Actor("local", "admin")
+        raise ProblemError(
+            401,
+            "admin-login",
+            "Show an admin token as `Authorization: Bearer ...`, or log in as an operator.",
+            headers=_CHALLENGE,
+        )
 
     async def knows(self, request: Request) -> bool:
         """Whether the caller may use admin routes at all."""
@@ -154,38 +127,3 @@ class AdminAccess:
         if not is_same_origin(request.scope):
             raise ProblemError(403, "cross-origin", "Another site's page sent this request.")
         return Actor(f"user:{session.user_id}", role)
-
-    def refusal(self, request: Request) -> str | None:
-        """Why a request without credentials may not use admin routes, or None if it may."""
-        if self._environment == "production":
-            return "RAPTORFLOW_ENV is production"
-        if request.client is None or not is_loopback(request.client.host):
-            return "The caller's address is not a loopback address"
-        if any(header in request.headers for header in _PASSED_ON):
-            return "A proxy passed the request on"
-        if not is_loopback(_host_of(request)):
-            return "The request's Host is not a loopback name"
-        if request.headers.get("sec-fetch-site", "none") not in _OWN_SITE:
-            return "Another site's page sent the request"
-        return None
-
-
-def _host_of(request: Request) -> str:
-    """The name in the Host header, empty where it is missing, malformed or there twice."""
-    hosts = request.headers.getlist("host")
-    try:
-        return (urlsplit(f"//{hosts[0]}").hostname or "") if len(hosts) == 1 else ""
-    except ValueError:
-        return ""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or address is this host's own: `localhost`, 127.0.0.0/8, ::1, and the former mapped to IPv6."""
-    if host == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback

@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from redis_core.client import Client
     from redis_core.config import Settings
 
-__all__ = ["NAME", "ROLES", "AdminToken", "AdminTokens", "actor_of_token", "admin_tokens", "hash_of"]
+__all__ = [
+    "NAME",
+    "ROLES",
+    "AdminToken",
+    "AdminTokens",
+    "actor_of_token",
+    "admin_entry",
+    "admin_tokens",
+    "hash_of",
+]
 
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
 """The roles; each may what those before it may."""
@@ -123,6 +132,11 @@ class AdminTokens:
 def hash_of(token: str) -> str:
     """What stands in the environment for a token."""
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+def admin_entry(name: str, role: str, token: str) -> str:
+    """What stands in `ADMIN_TOKENS` for a token."""
+    return f"{name}:{role}:{hash_of(token)}"
 
 
 def actor_of_token(tokens: tuple[AdminToken, ...], presented: str) -> Actor | None:

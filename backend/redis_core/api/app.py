@@ -91,11 +91,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.include_router(
-        create_router(
-            the_client, environment=resolved.raptorflow_env, tokens=AdminTokens.from_settings(resolved)
-        )
-    )
+    app.include_router(create_router(the_client, tokens=AdminTokens.from_settings(resolved)))
     app.mount(PATH, create_dashboard())
     app.dependency_overrides[get_redis] = the_client
     for router in routers:

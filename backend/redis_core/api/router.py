@@ -17,7 +17,7 @@ from redis_core.api.health import create_health_router
 from redis_core.api.mock import create_mock_router
 from redis_core.api.prometheus import create_prometheus_router
 from redis_core.client import get_redis
-from redis_core.config import Environment, load_settings
+from redis_core.config import load_settings
 
 __all__ = ["create_router"]
 
@@ -25,7 +25,6 @@ __all__ = ["create_router"]
 def create_router(
     client: ClientSource = get_redis,
     *,
-    environment: Environment | None = None,
     tokens: AdminTokens | None = None,
     prefix: str = "/api/v1",
 ) -> APIRouter:
@@ -33,7 +32,6 @@ def create_router(
 
     Args:
         client: where the routes get their client; the process' one unless told otherwise.
-        environment: where this runs, which decides who may use admin routes; None takes `RAPTORFLOW_ENV`.
         tokens: those that admin routes accept; None takes `ADMIN_TOKENS`.
         prefix: what stands before every path but `/metrics`.
 
@@ -41,11 +39,7 @@ def create_router(
         ConfigError: a setting is wrong.
     """
     probe_source = ProbeSource(client)
-    if environment is None or tokens is None:
-        settings = load_settings()
-        environment = settings.raptorflow_env if environment is None else environment
-        tokens = AdminTokens.from_settings(settings) if tokens is None else tokens
-    access = AdminAccess(environment, tokens, client)
+    access = AdminAccess(AdminTokens.from_settings(load_settings()) if tokens is None else tokens, client)
     router = APIRouter()
     router.include_router(create_health_router(probe_source, access), prefix=prefix)
     router.include_router(create_admin_router(probe_source, access), prefix=prefix)

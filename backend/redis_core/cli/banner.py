@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct
@@ -31,7 +32,7 @@ class Addresses(Struct, frozen=True, omit_defaults=True):
     """Whether the demo's visitors are there, and there are figures to see."""
     gateway: str | None = None
     tokens: dict[str, str] = {}
-    """Gateway tokens that were made for this run, by the setting that would fix them."""
+    """Tokens that were made for this run: of the gateway by the setting that would fix them, the admin's as `ADMIN_TOKEN`."""
 
 
 def show_addresses(addresses: Addresses) -> None:
@@ -46,6 +47,7 @@ def show_addresses(addresses: Addresses) -> None:
         places.add_row("  demo", f"{addresses.demo}/")
     if addresses.api:
         places.add_row("  health", f"{addresses.api}/api/v1/health/redis")
+        places.add_row("  dashboard", f"{addresses.api}/admin/performance/")
         places.add_row("  metrics", f"{addresses.api}/api/v1/admin/redis-metrics")
         places.add_row("  key statistics", f"{addresses.api}/api/v1/admin/redis-stats")
         places.add_row("  OpenAPI", f"{addresses.api}/openapi.json")
@@ -65,7 +67,8 @@ def show_addresses(addresses: Addresses) -> None:
         )
     if addresses.tokens:
         console.print(
-            f"The tokens are for this run; set {' and '.join(addresses.tokens)} to keep them.", style="dim"
+            f"The tokens are for this run; set {' and '.join(_settings_of(addresses.tokens))} to keep them.",
+            style="dim",
         )
     console.print("Ctrl-C ends it.", style="dim")
 
@@ -75,7 +78,7 @@ def _examples(addresses: Addresses) -> list[str]:
     if addresses.api:
         lines += [
             f"curl {addresses.api}/api/v1/health/redis",
-            f"curl {addresses.api}/api/v1/admin/redis-metrics",
+            f"curl {addresses.api}/api/v1/admin/redis-metrics {_bearer(addresses, 'ADMIN_TOKEN')}",
         ]
     if addresses.demo:
         api, cookie = f"{addresses.demo}/api", f"-b {_COOKIES}"
@@ -98,9 +101,18 @@ def _examples(addresses: Addresses) -> list[str]:
             f"curl -i -X POST {cookie} -c {_COOKIES} {api}/logout",
         ]
     if addresses.gateway:
-        bearer = f'-H "Authorization: Bearer {addresses.tokens.get("GATEWAY_TOKEN", "$GATEWAY_TOKEN")}"'
+        bearer = _bearer(addresses, "GATEWAY_TOKEN")
         lines += [
             f"curl {addresses.gateway} {bearer} -d '{_SET}'",
             f"curl {addresses.gateway}/get/greeting {bearer}",
         ]
     return lines
+
+
+def _bearer(addresses: Addresses, name: str) -> str:
+    """The header with a token of this run, or with what the caller has in his environment."""
+    return f'-H "Authorization: Bearer {addresses.tokens.get(name, f"${name}")}"'
+
+
+def _settings_of(tokens: Iterable[str]) -> list[str]:
+    return ["ADMIN_TOKENS (`raptorflow token`)" if name == "ADMIN_TOKEN" else name for name in tokens]

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import redis_core
-from redis_core.api.access import is_loopback
+from redis_core.address import is_loopback
+from redis_core.api.admin_token import admin_entry
 from redis_core.api.app import create_app
 from redis_core.api.realtime_hubs import Hubs
 from redis_core.api.server import Site, bind, run, serve, url_of
@@ -47,6 +48,7 @@ async def up(
     Raises:
         ConfigError: a setting is wrong, or a port is taken.
     """
+    settings, admin = _with_admin(settings)
     tokens = _made_tokens(settings) if rest else None
     demo_app = _find_demo(settings, demo)
     visited = demo_app is not None and (_is_near(settings) if traffic is None else traffic)
@@ -69,7 +71,7 @@ async def up(
                     mode=client.mode,
                     api=url_of(api),
                     gateway=url_of(gate) if gate else None,
-                    tokens=tokens or {},
+                    tokens={**(tokens or {}), **admin},
                     demo=None if demo_app is None else f"{url_of(api)}/demo",
                     demo_visited=None if demo_app is None else visited,
                 )
@@ -117,6 +119,15 @@ def _made_tokens(settings: Settings) -> dict[str, str]:
     if settings.raptorflow_env == "production":
         raise ConfigError("GATEWAY_TOKEN", None, "in production set it to a long random text")
     return {name: secrets.token_urlsafe(24) for name in ("GATEWAY_TOKEN", "GATEWAY_READONLY_TOKEN")}
+
+
+def _with_admin(settings: Settings) -> tuple[Settings, dict[str, str]]:
+    """The settings with an admin token of this run, where none is set and this is no production; and the token, to be shown."""
+    if settings.admin_tokens is not None or settings.raptorflow_env == "production":
+        return settings, {}
+    token = secrets.token_urlsafe(24)
+    entry = Secret(admin_entry("this-run", "admin", token))
+    return settings.model_copy(update={"admin_tokens": entry}), {"ADMIN_TOKEN": token}
 
 
 @asynccontextmanager

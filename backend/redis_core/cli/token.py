@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from redis_core.api.admin_token import NAME, ROLES, hash_of
+from redis_core.api.admin_token import NAME, ROLES, admin_entry
 from redis_core.cli.acting import Json
 from redis_core.cli.output import console, fields, print_json
 
@@ -25,7 +25,7 @@ def token(
     if NAME.fullmatch(name) is None:
         raise typer.BadParameter(f"name {name!r} must be 1 to 32 of a-z, 0-9, _ and -")
     made = secrets.token_urlsafe(32)
-    entry = f"{name}:{role}:{hash_of(made)}"
+    entry = admin_entry(name, role, made)
     if json:
         print_json({"token": made, "entry": entry})
         return

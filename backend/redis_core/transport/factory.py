@@ -24,6 +24,7 @@ async def open_transport(settings: Settings) -> Transport:
     if settings.mock_redis:
         from redis_core.transport.memory import MockRedisClient  # noqa: PLC0415
 
+        settings.check_mock()
         return MockRedisClient.shared(max_bytes=settings.mock_redis_max_bytes)
     store = await _open_store(settings)
     return _with_failover(store, settings) if settings.redis_failover else store

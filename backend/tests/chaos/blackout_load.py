@@ -143,8 +143,8 @@ class Load:
 
 
 @asynccontextmanager
-async def service(store: str, folder: Path) -> AsyncIterator[str]:
-    """`raptorflow up` with its demo; its address."""
+async def service(store: str, folder: Path) -> AsyncIterator[tuple[str, str]]:
+    """`raptorflow up` with its demo; its address, and its admin token."""
     settings = {
         "REDIS_URL": store,
         "RAPTORFLOW_ENV": "test",
@@ -159,7 +159,8 @@ async def service(store: str, folder: Path) -> AsyncIterator[str]:
     )  # fmt: skip
     try:
         assert process.stdout is not None
-        yield json.loads(await process.stdout.readline())["api"]
+        addresses = json.loads(await process.stdout.readline())
+        yield addresses["api"], addresses["tokens"]["ADMIN_TOKEN"]
     finally:
         process.terminate()
         await process.wait()
@@ -182,7 +183,10 @@ async def blackout(
         ServerProcess(valkey_binary()) as server,
         FaultProxy(("127.0.0.1", server.port)) as proxy,
     ):
-        async with service(proxy.url, Path(folder)) as url, aiohttp.ClientSession(url) as http:
+        async with (
+            service(proxy.url, Path(folder)) as (url, token),
+            aiohttp.ClientSession(url, headers={"Authorization": f"Bearer {token}"}) as http,
+        ):
             load = Load(url, rate, visitors)
             ready, stop = asyncio.Event(), asyncio.Event()
             loading = asyncio.create_task(load.run(ready, stop))

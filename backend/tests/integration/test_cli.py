@@ -171,7 +171,7 @@ class TestUp:
             assert fetch(f"{addresses['gateway']}/get/greeting", reading) == {"result": "hello"}
             until = time.monotonic() + WITHIN
             metrics = f"{addresses['api']}/api/v1/admin/redis-metrics"
-            while fetch(metrics)["transport"]["commands_total"] < 50:
+            while fetch(metrics, addresses["tokens"]["ADMIN_TOKEN"])["transport"]["commands_total"] < 50:
                 assert time.monotonic() < until, "the demo has no visitors"
                 time.sleep(0.05)
             process.send_signal(signal.SIGINT)
@@ -195,7 +195,7 @@ class TestUp:
             process.terminate()
             rest, err = process.communicate(timeout=WITHIN)
         assert process.returncode == 0
-        for word in ("/demo", "/api/v1/health/redis", "curl ", "$GATEWAY_TOKEN", "--traffic"):
+        for word in ("/demo", "/api/v1/health/redis", "curl ", "$GATEWAY_TOKEN", "--traffic", "ADMIN_TOKEN"):
             assert word in out
         assert "geheim" not in out + rest + err
 

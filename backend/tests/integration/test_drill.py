@@ -37,6 +37,10 @@ def test_a_blackout_of_a_running_service_loses_nothing(tmp_path: Path) -> None:
     with ServerProcess(valkey_binary()) as server:
         settings = settings_for(server)
         with cli.serving("up", "--no-demo", **settings) as (_, addresses):
+            refused = cli("drill", "blackout", "--url", addresses["api"], "--json", **settings)
+            assert refused.returncode == 4
+            assert "admin-login" in refused.stdout
+            settings["ADMIN_TOKEN"] = addresses["tokens"]["ADMIN_TOKEN"]
             done = cli(
                 "drill", "blackout", "--url", addresses["api"], "--seconds", "0.6", "--json", **settings
             )
@@ -62,7 +66,14 @@ def test_a_service_without_a_store_is_not_taken_through_it(tmp_path: Path) -> No
     cli = Cli(tmp_path)
     ports = {"RAPTORFLOW_PORT": str(free_port()), "GATEWAY_PORT": str(free_port())}
     with cli.serving("up", "--no-demo", **ports) as (_, addresses):
-        done = cli("drill", "blackout", "--url", addresses["api"], "--json")
+        done = cli(
+            "drill",
+            "blackout",
+            "--url",
+            addresses["api"],
+            "--json",
+            ADMIN_TOKEN=addresses["tokens"]["ADMIN_TOKEN"],
+        )
         report = json.loads(done.stdout)
         assert done.returncode == 1
         assert [each["name"] for each in report["steps"]] == ["identify"]

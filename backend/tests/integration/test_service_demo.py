@@ -24,6 +24,7 @@ from demo.limits import LIMITS
 from demo.members import _limiter
 from demo.page import render_login
 from redis_core import Client
+from redis_core.api.admin_token import admin_entry
 from redis_core.api.app import create_app
 from redis_core.api.server import Site, bind, serve, url_of
 from redis_core.cli.banner import Addresses, _examples
@@ -37,11 +38,19 @@ from tests.stores import clean_client
 __all__ = ["rate_gateway"]
 
 PROBLEM = "application/problem+json"
+_TOKEN = "a-token-of-this-test"
 
 
 def settings(**changes: object) -> Settings:
     """Peppers that are known, so that two processes accept each other's sessions."""
-    return load_settings(mock_redis=True, session_peppers="t1:" + "p" * 32, **changes)
+    entry = admin_entry("tester", "viewer", _TOKEN)
+    return load_settings(
+        mock_redis=True,
+        mock_redis_in_production=True,
+        session_peppers="t1:" + "p" * 32,
+        admin_tokens=entry,
+        **changes,
+    )
 
 
 @asynccontextmanager
@@ -587,6 +596,7 @@ class TestVisitors:
         self, http: aiohttp.ClientSession, url: str, valkey: Client
     ) -> None:
         keys: dict[str, int] = {}
+        bearer = {"Authorization": f"Bearer {_TOKEN}"}
         async with self.driving(url) as task:
             while not (
                 all(keys.get(name) for name in ("session", "rate", "cache", "app"))
@@ -594,7 +604,7 @@ class TestVisitors:
             ):
                 assert not task.done()
                 await asyncio.sleep(0.05)
-                async with http.get(f"{url}/api/v1/admin/redis-stats") as answer:
+                async with http.get(f"{url}/api/v1/admin/redis-stats", headers=bearer) as answer:
                     keys = {one["family"]: one["keys"] for one in (await answer.json())["families"]}
 
     async def test_they_leave_logins_for_who_tries_the_demo(

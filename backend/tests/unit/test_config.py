@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from redis_core.config import Settings, load_settings
+from redis_core.client import connect
+from redis_core.config import Settings, load_settings, reads_production_file
+from redis_core.doctor import _settings
 from redis_core.errors import ConfigError
 
 SECRET = "S3CR3TS3CR3T"
@@ -228,5 +230,28 @@ def test_memory_is_refused_in_production_unless_it_is_asked_for_by_name(
     monkeypatch.delenv("MOCK_REDIS_IN_PRODUCTION")
     monkeypatch.setenv("RAPTORFLOW_ENV", "development")
     assert load_settings().mock_redis
-    # What a program decides in its own code was not left in a file.
-    assert load_settings(raptorflow_env="production", mock_redis=True).mock_redis
+    with pytest.raises(ConfigError, match="MOCK_REDIS_IN_PRODUCTION"):
+        load_settings(raptorflow_env="production", mock_redis=True)
+    assert load_settings(
+        raptorflow_env="production", mock_redis=True, mock_redis_in_production=True
+    ).mock_redis
+
+
+async def test_settings_made_by_hand_do_not_open_memory_in_production_either() -> None:
+    made = Settings(_env_file=None, raptorflow_env="production", mock_redis=True)  # type: ignore[call-arg]
+    with pytest.raises(ConfigError, match="MOCK_REDIS_IN_PRODUCTION"):
+        await connect(made)
+
+
+def test_a_file_of_production_that_another_environment_reads_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("RAPTORFLOW_ENV", raising=False)
+    write(".env.production", "REDIS_URL=redis://store.example:6379\n")
+    assert reads_production_file()
+    found = _settings(load_settings())
+    assert (found.status, "development, but backend/.env.production is read" in found.found) == ("warn", True)
+    write(".env.production", "RAPTORFLOW_ENV=production\nREDIS_URL=redis://store.example:6379\n")
+    assert _settings(load_settings()).status == "pass"
+    monkeypatch.setenv("RAPTORFLOW_ENV", "development")
+    assert not reads_production_file()

@@ -129,7 +129,7 @@ function Login() {
         </button>
       </form>
       <p class="empty">
-        It is kept for this tab only. On the service's own host, outside of production and as long as no token is set, none is needed.
+        It is kept for this tab only. <code>raptorflow up</code> prints one where none is set; <code>raptorflow token</code> makes one to keep.
       </p>
     </main>
   );

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
 
-from redis_core.api.admin_token import AdminTokens, hash_of
+from redis_core.api.admin_token import AdminTokens, admin_entry
 from redis_core.cli.rotation.place import Place
 from redis_core.cli.rotation.walk import Walk
 from redis_core.clock import SYSTEM_CLOCK, Clock
@@ -70,7 +70,7 @@ async def rotate_admin(
     if not mine and not role:
         raise ConfigError("ADMIN_TOKENS", f"{name}:?", "give --role to make the first token of this name")
     made = Secret(secrets.token_urlsafe(32))
-    entry = f"{name}:{role or mine[0].split(':')[1]}:{hash_of(made.reveal())}"
+    entry = admin_entry(name, role or mine[0].split(":")[1], made.reveal())
     text = Secret(",".join([entry, *entries]))
     AdminTokens().replace(text)
     walk.ask(f"Add a token for {name}, beside {len(mine)} that are valid?")

@@ -58,12 +58,17 @@ async def test_who_shows_none_or_another_is_asked_for_one(memory: Client, header
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_without_tokens_only_this_host_may(memory: Client) -> None:
-    app = service(memory, tokens=False, environment="development")
-    async with asking(app, "127.0.0.1") as http:
-        assert (await http.get(METRICS)).status_code == 200
-    async with asking(app) as http:
-        assert (await http.get(METRICS)).status_code == 403
+@pytest.mark.parametrize("environment", ["development", "test", "production"])
+async def test_without_tokens_nobody_may_wherever_he_is_and_wherever_it_runs(
+    memory: Client, environment: str
+) -> None:
+    app = service(memory, tokens=False, environment=environment)
+    for peer in ("127.0.0.1", "::1", "10.0.0.9"):
+        async with asking(app, peer) as http:
+            answer = await http.get(METRICS)
+            assert (answer.status_code, answer.json()["code"]) == (403, "admin-off")
+            assert (await http.post("/api/v1/admin/cache/flush", json={"workspace": "a"})).status_code == 403
+            assert (await http.get("/metrics")).status_code == 403
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_visitors_do_not_come_by_themselves_to_a_store_elsewhere(settings: dict[
 
 
 def test_the_demo_is_there_unless_this_is_production() -> None:
-    production = load_settings(raptorflow_env="production", mock_redis=True)
+    production = load_settings(raptorflow_env="production", mock_redis=True, mock_redis_in_production=True)
     assert services._find_demo(load_settings(), None) is not None
     assert services._find_demo(load_settings(), False) is None
     assert services._find_demo(production, None) is None

@@ -14,7 +14,8 @@ import redis_core
 from redis_core.api.problems import store_problem
 from redis_core.cache import CacheRegion
 from redis_core.client import Client
-from redis_core.errors import QueueFull, QuotaExceeded
+from redis_core.config import load_settings
+from redis_core.errors import ConfigError, QueueFull, QuotaExceeded
 from redis_core.keys import WorkspaceKeys
 from redis_core.queue import task
 from redis_core.quota_config import QUOTAS
@@ -117,6 +118,30 @@ async def test_commands_are_held_from_the_moment_a_plan_says_so(memory: Client, 
     for _ in range(30):
         await memory.get(name)
     assert clock.time == before
+
+
+async def test_a_setting_gives_all_a_plan_that_holds_from_the_first_command_on(memory: Client) -> None:
+    free = Client(memory.transport, load_settings(mock_redis=True, quota_plan="free"))
+    name = free.workspace("acme").keys.key("app", "x")
+    most = QUOTAS["free"].commands
+    assert most is not None
+    with pytest.raises(QuotaExceeded, match="commands a second"):
+        await asyncio.gather(*(free.within(0.001).get(name) for _ in range(int(most) * 2)))
+    free.service(Quotas).plan_of = {"globex": "enterprise"}.get
+    assert free.service(Quotas).of("globex") == Quota()
+    assert free.service(Quotas).of("acme") == QUOTAS["free"]
+    unknown = Client(memory.transport, load_settings(mock_redis=True, quota_plan="gold"))
+    with pytest.raises(ConfigError, match="QUOTA_PLAN is 'gold': name a plan of"):
+        unknown.workspace("acme")
+
+
+async def test_calls_enter_only_where_a_rate_can_apply(memory: Client, quotas: Quotas) -> None:
+    entered = [memory._fair_share.limited]
+    quotas.plan_of = None
+    entered.append(memory._fair_share.limited)
+    quotas.plans = {"default": Quota(commands=1)}
+    entered.append(memory._fair_share.limited)
+    assert entered == [True, False, True]
 
 
 @pytest.mark.parametrize("limit", [0, -1, float("nan")])
