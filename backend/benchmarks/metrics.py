@@ -104,6 +104,34 @@ async def overhead(quick: bool) -> list[Row]:
     ]
 
 
+async def usage(quick: bool) -> list[Row]:
+    """The same GET through a workspace's handle, by a process that reports usage, and by one that does not."""
+    with valkey_server() as server:
+        settings = Settings(_env_file=None, redis_url=server.url, redis_command_timeout=30)
+        async with await connect(settings) as client, Client(client.transport, settings) as other:
+            client.tallies.counting = True
+            key = client.workspace("acme").keys.key("app", "x")
+            await client.set(key, b"x" * 64)
+            reporting, silent = (
+                partial(
+                    callers, partial(each.workspace("acme").redis.get, key), concurrent=CALLERS, each=EACH
+                )
+                for each in (client, other)
+            )
+            gc.collect()
+            gc.disable()
+            try:
+                pairs = [
+                    await pair(reporting, silent, turned=bool(n % 2)) for n in range(300 if quick else 1_500)
+                ]
+            finally:
+                gc.enable()
+    ours, theirs = (median(side) for side in zip(*pairs, strict=True))
+    return [
+        row("get concurrent with usage counted", ours, "us CPU/op", "without", theirs, target=None),
+    ]
+
+
 async def flushed(recorder: Recorder, counted: Callable[[], Awaitable[int]], each: float) -> float:
     """CPU time in milliseconds of a flush and of the calls after it that are measured more often than the others."""
     began = time.process_time()
@@ -153,7 +181,7 @@ async def commands() -> list[Row]:
 
 async def measure(quick: bool) -> list[Row]:
     """All rows."""
-    return [*await overhead(quick), *await commands()]
+    return [*await overhead(quick), *await usage(quick), *await commands()]
 
 
 if __name__ == "__main__":

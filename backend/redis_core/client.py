@@ -19,6 +19,7 @@ from redis_core.errors import (
 )
 from redis_core.fair_share import BUSY, FairShare
 from redis_core.keys import cache_address, is_rate_key
+from redis_core.measuring.tally import Tallies
 from redis_core.pipeline import Pipeline, Transaction
 from redis_core.resilience.classify import TROUBLE
 from redis_core.resilience.outage import NO_OUTAGE, Outage
@@ -79,6 +80,8 @@ class Client(Commands):
         self.transport = transport
         self.meter = Meter(transport)
         """What the metrics are counted with."""
+        self.tallies = Tallies()
+        """What each workspace did, for who reports its usage."""
         self._settings = settings
         self._timeout = timeout
         self._retries = RetryBudget()
@@ -200,7 +203,7 @@ class Client(Commands):
         sender = self._sender
         if sender is None:
             sender = self._sender = Sender(
-                self.transport, self._send, self._execute, self._transact, self.run
+                self.transport, self._send, self._execute, self._transact, self.run, self.tallies
             )
         return Confined(sender, keys, *shared)
 

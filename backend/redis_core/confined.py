@@ -18,6 +18,7 @@ from redis_core.commands import Commands
 from redis_core.errors import IsolationError
 from redis_core.key_positions import KEYLESS, ONE_KEY, ONLY_KEYS, key_positions, upper
 from redis_core.keys import WorkspaceKeys
+from redis_core.measuring.tally import Tallies, Tally
 from redis_core.pipeline import Pipeline, Transaction
 from redis_core.script import Script, is_confined
 from redis_core.transport.base import Argument, Command, Reply, Transport
@@ -26,6 +27,7 @@ __all__ = ["Confined", "Sender"]
 
 T = TypeVar("T")
 
+_NO_TALLY: Final = Tally(live=False)
 _CHANNEL: Final = frozenset({"PUBLISH", "SPUBLISH"})
 _SCRIPTS: Final = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO"})
 
@@ -43,6 +45,8 @@ class Sender:
     """Sends commands that are done together or not at all."""
     run: Callable[[Script, Sequence[str], Sequence[Argument]], Awaitable[Reply]]
     """Runs a Lua script."""
+    tallies: Tallies
+    """Counts what was answered, while somebody asks for it."""
 
 
 class Confined(Commands):
@@ -59,12 +63,14 @@ class Confined(Commands):
         shared: how other keys begin that may be used too, none of them a workspace's.
     """
 
-    __slots__ = ("_beginnings", "_one", "_prefix", "_sender", "keys")
+    __slots__ = ("_beginnings", "_one", "_prefix", "_sender", "_tallies", "_tally", "keys")
 
     def __init__(self, sender: Sender, keys: WorkspaceKeys, *shared: str) -> None:
         self.keys = keys
         self._sender = sender
         self._one = sender.one
+        self._tallies = sender.tallies
+        self._tally = _NO_TALLY
         self._prefix = keys.prefix
         self._beginnings = (keys.prefix, *shared)
 
@@ -85,6 +91,8 @@ class Confined(Commands):
         for key in keys:
             if not key.startswith(self._beginnings) and not self.keys.owns_in_queue(key):
                 raise self._refusal(script.name)
+        if self._tallies.counting:
+            return self._counted_run(script, keys, args)
         return self._sender.run(script, keys, args)
 
     def check(self, command: Command) -> None:
@@ -146,14 +154,40 @@ class Confined(Commands):
             or not key.startswith(self._prefix)
         ):
             self.check(command)
+        if self._tallies.counting:
+            return self._one(command, self._live_tally().counting(command, decode))
         return self._one(command, decode)
 
     def _send_batch(self, batch: Sequence[Command]) -> Awaitable[list[Reply]]:
         for command in batch:
             self.check(command)
+        if self._tallies.counting:
+            return self._counted(self._sender.batch, batch)
         return self._sender.batch(batch)
 
     def _send_transaction(self, batch: Sequence[Command]) -> Awaitable[list[Reply]]:
         for command in batch:
             self.check(command)
+        if self._tallies.counting:
+            return self._counted(self._sender.transaction, batch)
         return self._sender.transaction(batch)
+
+    # --- counting ---
+
+    def _live_tally(self) -> Tally:
+        tally = self._tally
+        if not tally.live:
+            tally = self._tally = self._tallies.of(self.keys.workspace)
+        return tally
+
+    async def _counted(
+        self, send: Callable[[Sequence[Command]], Awaitable[list[Reply]]], batch: Sequence[Command]
+    ) -> list[Reply]:
+        replies = await send(batch)
+        self._live_tally().answered(batch, replies)
+        return replies
+
+    async def _counted_run(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Reply:
+        reply = await self._sender.run(script, keys, args)
+        self._live_tally().answered([(script.name, *keys, *args)], [reply])
+        return reply

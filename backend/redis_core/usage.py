@@ -9,7 +9,8 @@
     today = await usage.day()
 
 A report is kept when `add` returns: in the store, or in the journal while the store is away. It is numbered, so that sending it again
-adds nothing twice (`accounting/ledger.py`). Commands, bytes and jobs are summed in the process and reported once per 5 minutes.
+adds nothing twice (`accounting/ledger.py`). Commands, bytes and jobs are counted one by one in the process (`measuring/tally.py`) and
+reported once per 5 minutes.
 """
 
 from __future__ import annotations
@@ -31,13 +32,10 @@ from redis_core.clock import SYSTEM_CLOCK, Clock
 from redis_core.errors import BudgetExceeded, RedisCoreError
 from redis_core.keys import WorkspaceKeys, check_part
 from redis_core.log import get_logger
-from redis_core.measuring.batch import OTHER
-from redis_core.metrics import Metrics
 from redis_core.usage_config import PRICES
 
 if TYPE_CHECKING:
     from redis_core.client import Client
-    from redis_core.measuring.batch import Batch
     from redis_core.resilience.record import Record
 
 __all__ = ["Budget", "BudgetWarning", "DayUsage", "ModelUsage", "Price", "Spent", "Usage", "UsageEngine"]
@@ -46,7 +44,8 @@ REPORT_EVERY: Final = 300.0
 """Seconds from one report of commands, bytes and jobs to the next."""
 _REMEMBERED: Final = 5.0
 """Seconds for which `check` believes what the last report told."""
-_LONGER: Final = 86_400
+_DAY: Final = 86_400
+_LONGER: Final = _DAY
 """Seconds that a number is remembered beyond the longest stay in the journal."""
 _MOST_LEDGERS: Final = 10_000
 _MOST_DAYS: Final = 400
@@ -73,14 +72,13 @@ class UsageEngine:
         """Dollars a million tokens, by model."""
         self.spent: dict[str, tuple[float, Spent]] = {}
         """When each workspace's sums were last told (monotonic seconds), and what they were."""
-        self.recorder = client.service(Metrics).recorder
-        """What takes from the meter what is reported as commands, bytes and jobs."""
         self.kept = int(client.settings.journal_max_age) + _LONGER
         self._ledgers: dict[str, Ledger] = {}
         self._listeners: list[BudgetWarning] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._counted: defaultdict[tuple[str, date], Counter[str]] = defaultdict(Counter)
-        self._own: Counter[str] = Counter()
+        self._since = self.today()
+        """The day on which what is counted now has begun."""
         self._marker = secrets.token_hex(8)
         self._numbers: Counter[str] = Counter()
         """Of the last report of sums of each workspace."""
@@ -169,23 +167,24 @@ class UsageEngine:
         Budget: for each workspace that did something, a script of at most 8 commands once per 5 minutes; nothing at rest.
         """
         if self._reporting is None:
-            self.recorder.on_taken(self._measured)
+            self._since = self.today()
+            self.client.tallies.counting = True
             self._reporting = self.spawn(self._report(), "usage")
 
-    def _measured(self, batch: Batch) -> None:
-        for workspace, used in batch.workspaces.items():
-            # Our own reports are not the tenant's: counting them would make another report of each.
-            commands = used.commands - self._own.pop(workspace, 0)
-            if workspace != OTHER and (commands > 0 or used.jobs):
-                self.count(workspace, commands=max(0, commands), bytes=used.bytes, jobs=used.jobs)
+    def _collect(self) -> None:
+        """Take what was counted, for the day on which it began: reports are made at midnight, too."""
+        day, self._since = self._since, self.today()
+        for workspace, (commands, size, jobs) in self.client.tallies.take().items():
+            self._counted[workspace, day].update(commands=commands, bytes=size, jobs=jobs)
 
     async def _report(self) -> None:
         while True:
-            await self.clock.sleep(REPORT_EVERY)
+            await self.clock.sleep(min(REPORT_EVERY, _seconds_of_day_left(self.clock)))
             await self.flush()
 
     async def flush(self) -> None:
-        """Report what was summed. What the store and the journal would not have, or may have, is sent again as it was with the next."""
+        """Report what was counted. What the store and the journal would not have, or may have, is sent again as it was with the next."""
+        self._collect()
         for entry in tuple(self._unsure.values()):
             await self._deliver(entry)
         counted, self._counted = self._counted, defaultdict(Counter)
@@ -200,7 +199,6 @@ class UsageEngine:
 
     async def _deliver(self, entry: Entry) -> None:
         """Send a report of sums; its number lets it be sent until an answer comes, and be added once."""
-        self._own[entry.workspace] += 1
         try:
             await add(self.client, entry, self.answered)
         except RedisCoreError as error:
@@ -226,6 +224,7 @@ class UsageEngine:
         if self._reporting is not None:
             self._reporting.cancel()
             self._reporting = None
+            self.client.tallies.counting = False
             await self.flush()
         tasks = tuple(self._tasks)
         for task in tasks:
@@ -244,6 +243,7 @@ class Usage:
     def __init__(self, engine: UsageEngine, keys: WorkspaceKeys) -> None:
         self._engine = engine
         self._keys = keys
+        self._redis = engine.client.primary.confined(keys)
 
     async def add(
         self,
@@ -303,7 +303,7 @@ class Usage:
     async def spent(self) -> Spent:
         """What was spent today and this month, and the budget. Budget: 2 commands, 1 trip."""
         day = self._engine.today()
-        async with self._engine.client.primary.pipeline() as batch:
+        async with self._redis.pipeline() as batch:
             costs = batch.hmget(self._month_key(day), f"{day.day:02}:cost", MONTH_COST)
             limits = batch.hgetall(self._keys.key("usage-budget"))
         today, month = (int(value or 0) / NANO for value in await costs)
@@ -335,12 +335,12 @@ class Usage:
 
     async def budget(self) -> Budget | None:
         """What the workspace may spend; None is as much as it likes. Budget: 1 command."""
-        return _budget(await self._engine.client.primary.hgetall(self._keys.key("usage-budget")))
+        return _budget(await self._redis.hgetall(self._keys.key("usage-budget")))
 
     async def set_budget(self, budget: Budget | None) -> None:
         """Say what the workspace may spend. Other processes know within 5 s. Budget: 2 commands, 1 trip."""
         key = self._keys.key("usage-budget")
-        async with self._engine.client.primary.transaction() as batch:
+        async with self._redis.transaction() as batch:
             batch.delete(key)
             if budget is not None:
                 limits = {"day": budget.day, "month": budget.month, "warn": budget.warn}
@@ -363,7 +363,7 @@ class Usage:
             raise ValueError(f"from {first} to {last} is not a range of 1 to {_MOST_DAYS} days")
         wanted = [first + timedelta(days=number) for number in range(count)]
         months = sorted({day.isoformat()[:7] for day in wanted})
-        async with self._engine.client.primary.pipeline() as batch:
+        async with self._redis.pipeline() as batch:
             pending = [(month, batch.hgetall(self._keys.key("usage", month))) for month in months]
         found: dict[str, DayUsage] = {}
         for month, fields in pending:
@@ -374,13 +374,16 @@ class Usage:
         return self._keys.key("usage", day.isoformat()[:7])
 
     def _until(self, period: Period) -> float:
-        now = datetime.fromtimestamp(self._engine.clock.now(), UTC)
-        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+        left = _seconds_of_day_left(self._engine.clock)
         if period == "month":
-            days = calendar.monthrange(now.year, now.month)[1]
-            midnight = midnight.replace(day=1) if midnight.month != now.month else midnight
-            midnight += timedelta(days=days - now.day)
-        return (midnight - now).total_seconds()
+            today = self._engine.today()
+            left += _DAY * (calendar.monthrange(today.year, today.month)[1] - today.day)
+        return left
+
+
+def _seconds_of_day_left(clock: Clock) -> float:
+    """Days are UTC's, of 86,400 seconds each in Unix time."""
+    return _DAY - clock.now() % _DAY
 
 
 def _check(tokens: Mapping[str, int], model: str, cost: float | None) -> None:

@@ -62,8 +62,9 @@ class DayUsage(Struct):
 
     day: str
     commands: int = 0
-    """Of the store, as sent by processes that flush metrics; of a busy process an estimate."""
+    """That the store answered to the workspace's handles; a script is one."""
     bytes: int = 0
+    """Of them and their replies, without what the protocol adds."""
     jobs: int = 0
     """Runs of jobs that ended."""
     cost: float = 0.0

@@ -88,9 +88,14 @@ def billed(command: Command) -> int:
 
 def size_of(command: Command, reply: Reply) -> int:
     """Bytes of a command and its reply, about: texts and one level of lists, no protocol around them."""
-    size = sum(len(word) if isinstance(word, str | bytes) else 8 for word in command)
-    if isinstance(reply, bytes):
-        size += len(reply)
-    elif isinstance(reply, list):
-        size += sum(len(item) if isinstance(item, bytes) else 8 for item in reply)
+    size = 0
+    for word in command:
+        # By type, in a loop: a third of what `isinstance` in a generator costs.
+        kind = type(word)
+        size += len(word) if kind is str or kind is bytes else 8  # type: ignore[arg-type]  # mypy does not narrow by it
+    if type(reply) is bytes:
+        return size + len(reply)
+    if type(reply) is list:
+        for item in reply:
+            size += len(item) if type(item) is bytes else 8
     return size

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Final
 
 from redis_core.clock import SYSTEM_CLOCK, Clock
@@ -59,7 +59,6 @@ class Recorder:
     def __init__(self, client: Client, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self.process = secrets.token_hex(4)
         """This process' name in the hashes."""
-        self._listeners: list[Callable[[Batch], None]] = []
         self.failures = 0
         """Flushes that failed in a row."""
         self.flushed_at: float | None = None
@@ -152,14 +151,8 @@ class Recorder:
         taken, self._held = self._held, Batch()
         return taken.first()
 
-    def on_taken(self, listener: Callable[[Batch], None]) -> None:
-        """Hand each batch to a listener too, when it is taken from the meter."""
-        self._listeners.append(listener)
-
     def _take_into_hold(self) -> None:
         taken = self._client.meter.take()
-        for listener in self._listeners:
-            listener(taken)
         for batch in (self._held, self._since_start):
             batch.add_counts(taken)
             batch.levels = taken.levels | self._lengths

@@ -167,7 +167,10 @@ class Runner:
             else:
                 self.last_words.expect(claim.field, claim.run, topic)
         if acknowledgement is not None and (ended := _OUTCOMES.get(acknowledgement.kind)) is not None:
-            self._client.meter.job_ended(claim.field.partition(b":")[0].decode(), ended)
+            workspace = claim.field.partition(b":")[0].decode()
+            self._client.meter.job_ended(workspace, ended)
+            if self._client.tallies.counting:
+                self._client.tallies.of(workspace).jobs += 1
             self._client.meter.observe("job_duration_seconds", self._clock.monotonic() - started, queue)
         return acknowledgement
 

@@ -20,9 +20,16 @@ NOON = 1_795_435_200.0
 DAY = 86_400
 
 
+class StandingClock(HandClock):
+    """Who sleeps does so to the end of the test, which calls by hand what would happen then."""
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.Event().wait()
+
+
 @pytest.fixture
 def clock(client: Client) -> HandClock:
-    clock = HandClock(NOON)
+    clock = StandingClock(NOON)
     client._services[UsageEngine] = UsageEngine(client, clock)
     client.service(UsageEngine).prices = {"m": Price(2.0, 10.0, cached=1.0)}
     return clock
@@ -119,6 +126,66 @@ async def test_a_check_after_a_report_costs_nothing(client: Client, clock: HandC
     for _ in range(10):
         await usage.check()
     assert client.stats.commands == before
+
+
+async def test_commands_are_counted_one_by_one_however_many_there_are(
+    client: Client, clock: HandClock
+) -> None:
+    engine = client.service(UsageEngine)
+    engine.start()
+    acme, globex = client.workspace("acme"), client.workspace("globex")
+    name = acme.keys.key("app", "x")
+    # So many that the meter would measure a few of them only.
+    for _ in range(30):
+        await asyncio.gather(*(acme.redis.set(name, "x" * 100) for _ in range(100)))
+    async with acme.redis.pipeline() as batch:
+        for _ in range(100):
+            batch.get(name)
+    await globex.redis.get(globex.keys.key("app", "x"))
+    await engine.flush()
+    today = await acme.usage.day()
+    assert today.commands == 3_100
+    written = len(name) + len("SET") + 100
+    # A store tells `OK` of two bytes, or true.
+    assert 3_100 * written <= today.bytes <= 3_100 * written + 3_000 * 8
+    assert (await globex.usage.day()).commands == 1
+
+
+async def test_jobs_are_counted_and_what_is_counted_is_reported_once_and_nothing_at_rest(
+    client: Client, clock: HandClock
+) -> None:
+    @task(name="nothing")
+    async def nothing() -> None: ...
+
+    engine = client.service(UsageEngine)
+    engine.start()
+    async with inline(client):
+        for _ in range(3):
+            await (await client.workspace("acme").queue.enqueue(nothing)).result(20)
+    await engine.flush()
+    assert (await client.workspace("acme").usage.day()).jobs == 3
+    await engine.flush()
+    before = client.stats.commands
+    await engine.flush()
+    assert client.stats.commands == before
+    assert (await client.workspace("acme").usage.day()).jobs == 3
+
+
+async def test_what_was_counted_before_midnight_is_of_the_day_before(
+    client: Client, clock: HandClock
+) -> None:
+    clock.time = NOON + DAY / 2 - 100
+    engine = client.service(UsageEngine)
+    engine.start()
+    acme = client.workspace("acme")
+    for _ in range(5):
+        await acme.redis.get(acme.keys.key("app", "x"))
+    clock.time += 100
+    await engine.flush()
+    yesterday, today = await acme.usage.range(date(2026, 11, 23), date(2026, 11, 24))
+    assert (yesterday.commands, today.commands) == (5, 0)
+    await engine.flush()
+    assert (await acme.usage.day(date(2026, 11, 24))).commands == 1
 
 
 async def test_a_job_reports_its_workspace_s_usage(client: Client, clock: HandClock) -> None:

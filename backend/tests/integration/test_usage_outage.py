@@ -157,29 +157,6 @@ async def test_without_a_journal_a_report_is_refused_in_clear_words(
             await client.workspace("acme").usage.add(cost=1)
 
 
-async def test_commands_bytes_and_jobs_are_reported_and_nothing_at_rest(direct: Client) -> None:
-    engine = direct.service(UsageEngine)
-    engine.start()
-    key = direct.workspace("acme").keys.key("app", "x")
-    for _ in range(50):
-        await direct.set(key, "x" * 100)
-    direct.meter.job_ended("acme", "done")
-    recorder = engine.recorder
-    await recorder.flush()
-    await engine.flush()
-    today = await direct.workspace("acme").usage.day()
-    assert today.commands == 50
-    assert today.bytes >= 5_000
-    assert today.jobs == 1
-    for _ in range(3):
-        await recorder.flush()
-        await engine.flush()
-    before = direct.stats.commands
-    await recorder.flush()
-    await engine.flush()
-    assert direct.stats.commands == before
-
-
 async def test_sums_whose_reply_was_lost_are_added_once_without_a_journal_too(valkey_socket: str) -> None:
     async with await clean_client(valkey_socket) as direct:
         with FaultProxy(valkey_socket) as proxy:
