@@ -158,7 +158,7 @@ def _entries_of(workspace: str, value: Any) -> Any:
     return [entry for entry in entries if its(entry)]
 
 
-async def ended(names: Names, call: Callable[..., Awaitable[object]], *args: object) -> object:
+async def ended(names: Names, call: Callable[..., Awaitable[object]], *args: object) -> str:
     """What a call said, without the identifiers it was asked with: its value, or its error's type and text."""
     try:
         async with asyncio.timeout(20):

@@ -26,6 +26,10 @@ USERS = {
     "test_contract_usage": role_user("worker"),
     "test_contract_presence": role_user("app"),
     "test_contract_key_families": role_user("worker"),
+    "test_contract_isolation": role_user("worker"),
+    "test_contract_isolation_beyond": role_user("admin"),
+    "test_contract_portability": role_user("admin"),
+    "test_contract_queue_idle": role_user("worker"),
     "test_contract_messages": any_key("app"),
     "test_contract_strings": any_key("app"),
     "test_contract_collections": any_key("app"),
@@ -33,7 +37,8 @@ USERS = {
     "test_contract_batches": any_key("app"),
     "test_contract_concurrency": any_key("app"),
 }
-"""Who the tests of a file are on real servers. The others (any bytes, any command) are the operator, who may send what no role does."""
+"""Who the tests of a file are on real servers. The others (bytes, random commands, keys of every fault) are the operator, who may send what no role does;
+a worker where jobs have to run, an admin for what only operators do."""
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from redis_core.resilience import watchman
 from redis_core.transport.base import Command, Reply
 from redis_core.transport.failover import FailoverTransport
 from redis_core.worker import Worker
+from tests.store_users import user_url
 
 WITHIN = 20.0
 A_TURN = 10
@@ -33,7 +34,7 @@ async def watched(client: Client, store: tuple[str, str]) -> AsyncIterator[Clien
     if client.mode != "tcp":
         yield client
         return
-    url = f"unix://{store[1]}"
+    url = user_url("worker", store[1])
     async with await connect(redis_url=url, redis_command_timeout=20, redis_connect_timeout=20) as opened:
         yield opened
 

@@ -14,7 +14,9 @@ from typing import Any, Final
 import pytest
 
 import redis_core
+from redis_core.acl import AclUser, role_user
 from redis_core.client import Client
+from tests.store_users import make_user, user_url
 
 _BACKEND: Final = Path(redis_core.__file__).parent.parent
 _WITHIN: Final = 60
@@ -97,19 +99,26 @@ async def test_killed_it_goes_on_from_its_file(valkey: Client, audits: Audits, t
     assert not kept.exists()
 
 
-@pytest.mark.parametrize("rules", ["+@read", "+dbsize +scan +type +pttl +strlen"])
+@pytest.mark.parametrize(
+    "user",
+    [
+        role_user("auditor"),
+        AclUser("reader", ("@read",), ("~*",)),
+        AclUser("little", tuple("dbsize ping scan type pttl strlen".split()), ("~*",)),
+    ],
+    ids=lambda user: user.name,
+)
 async def test_a_user_that_may_only_read_is_enough(
-    valkey: Client, tmp_path: Path, valkey_socket: str, rules: str
+    valkey: Client, tmp_path: Path, valkey_socket: str, user: AclUser
 ) -> None:
     await fill(valkey)
-    await valkey.execute("ACL", "SETUSER", "auditor", "reset", "on", ">geheim", "~*", *rules.split())
+    await make_user(valkey, user)
     try:
-        audits = Audits(tmp_path, REDIS_URL=f"unix://auditor:geheim@{valkey_socket}")
-        found = audits.document(code=1)
+        found = Audits(tmp_path, REDIS_URL=user_url(user.name, valkey_socket)).document(code=1)
     finally:
-        await valkey.execute("ACL", "DELUSER", "auditor")
+        await valkey.execute("ACL", "DELUSER", user.name)
     assert (found["scanned"], found["faults"], found["complete"]) == (COUNT + 1, 135, True)
-    assert found["estimated"] == ("strlen" in rules)
+    assert found["estimated"] == (user.name == "little")
 
 
 async def test_a_user_that_may_not_even_scan_is_told_so(
