@@ -12,6 +12,7 @@ if [ -z "$folder" ]; then
 fi
 chmod 755 "$folder"
 
+sh scripts/node-packages.sh build frontend/* >"$folder/pages.log" 2>&1 || { cat "$folder/pages.log" >&2; exit 1; }
 "$python" -m build --wheel --no-isolation --outdir "$folder/dist" . >"$folder/build.log" 2>&1 || { cat "$folder/build.log" >&2; exit 1; }
 wheel=$(ls "$folder"/dist/*.whl)
 echo "built $(basename "$wheel"), $(wc -c <"$wheel") bytes"

@@ -1,4 +1,4 @@
-"""Start a command that serves, see that it is alive and ready, end it by SIGTERM: check_service.py COMMAND ARGUMENT..."""
+"""Start a command that serves, see that it is alive and ready and has its dashboard, end it by SIGTERM: check_service.py COMMAND ARGUMENT..."""
 
 import json
 import signal
@@ -19,6 +19,8 @@ def main(command: list[str]) -> int:
             for probe in ("live", "ready"):
                 with urllib.request.urlopen(f"{api}/api/v1/health/redis?probe={probe}", timeout=10) as answer:
                     print(f"{probe}: {answer.status} {json.load(answer)['status']}")
+            with urllib.request.urlopen(f"{api}/admin/performance/", timeout=10) as answer:
+                print(f"dashboard: {answer.status} {answer.headers.get_content_type()}")
             process.send_signal(signal.SIGTERM)
             code = process.wait(timeout=30)
         finally:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from dotenv import dotenv_values
-from pydantic import AliasChoices, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import AliasChoices, Field, TypeAdapter, ValidationError, field_serializer, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from redis_core.address import StoreAddress, parse_address, redact_url
@@ -204,6 +204,10 @@ class Settings(BaseSettings):
     @classmethod
     def _environment_in_lower_case(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
+
+    @field_serializer("upstash_redis_url", "redis_url")
+    def _without_password(self, url: str | None) -> str | None:
+        return url and redact_url(url)
 
     def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
         # A URL may hold a password; secrets hide themselves.

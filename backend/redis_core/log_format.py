@@ -22,19 +22,18 @@ _SECRET_NAME: Final = re.compile(f"(?i){_SECRET_WORDS}")
 _URL_TEXT: Final = re.compile(r"://\S+")
 _SECRET_TEXT: Final = (
     # An Authorization header's value, with whatever scheme; a cookie's, which has several
-    (re.compile(r"(?i)\b(bearer|basic)\s+[^\s'\"]+"), r"\1 ***"),
+    (re.compile(r"(?i)\b(bearer|basic)\s+\S+"), r"\1 ***"),
     (
         re.compile(r"(?i)\b(authorization[ \t]*[:=][ \t]*)(?!(?:bearer|basic) \*)\S+(?:[ \t]+\S+)?"),
         r"\1***",
     ),
     (re.compile(r"(?i)\b((?:set-)?cookie[ \t]*[:=][ \t]*)[^\r\n]+"), r"\1***"),
-    # A mapping that was made a text; an assignment, as in an environment; another header
+    # A mapping that was made a text, perhaps twice: where the value ends is lost among the escapes, so all that follows goes.
     (
-        re.compile(
-            rf"""(?i)(['"][\w-]{{0,40}}(?:{_SECRET_WORDS})[\w-]{{0,40}}['"]\s{{0,4}}:\s{{0,4}}b?)(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
-        ),
-        r"\1***",
+        re.compile(rf"""(?i)(['"][\w-]{{0,40}}(?:{_SECRET_WORDS})[\w-]{{0,40}}\\*['"]\s{{0,4}}:).*"""),
+        r"\1 ***",
     ),
+    # An assignment, as in an environment; another header
     (re.compile(rf"(?i)\b(?<![?&;])([\w-]{{0,40}}(?:{_SECRET_WORDS})[\w-]{{0,40}}=)[^\s&]+"), r"\1***"),
     (re.compile(rf"(?i)\b([\w-]{{0,40}}-(?:{_SECRET_WORDS})[\w-]{{0,40}}:[ \t]*)[^\s]+"), r"\1***"),
     # What makes a user of the store
@@ -42,7 +41,7 @@ _SECRET_TEXT: Final = (
     # A secret of a query, as Upstash's REST interface takes its token
     (
         re.compile(
-            r"(?i)([?&;][\w-]{0,40}(?:token|password|passwd|secret|credential|signature|api[_-]?key)=)[^&\s'\"]+"
+            r"(?i)([?&;][\w-]{0,40}(?:token|password|passwd|secret|credential|signature|api[_-]?key)=)[^&\s]+"
         ),
         r"\1***",
     ),

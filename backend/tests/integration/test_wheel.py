@@ -26,4 +26,9 @@ def test_the_wheel_serves_in_a_clean_environment_and_ends_on_sigterm(tmp_path: P
             text=True,
         )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[1:] == ["live: 200 pass", "ready: 200 pass", "ended by SIGTERM with 0"]
+    assert done.stdout.splitlines()[1:] == [
+        "live: 200 pass",
+        "ready: 200 pass",
+        "dashboard: 200 text/html",
+        "ended by SIGTERM with 0",
+    ]

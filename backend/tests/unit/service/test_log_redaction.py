@@ -32,8 +32,8 @@ def _logging_as_it_was() -> Iterator[None]:
 
 
 _MARK = "geheim"
-# Whatever can stand in a URL or a header without ending it; the mark is what is looked for.
-_LETTERS = st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="\"'&")
+# Whatever can stand in a query, a header or a variable without ending it; the mark is what is looked for.
+_LETTERS = st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="&")
 passwords = st.builds(lambda before, after: before + _MARK + after, *(st.text(_LETTERS, max_size=12),) * 2)
 # In the userinfo of a URL quotes and & may stand as they are.
 _USERINFO = st.characters(min_codepoint=33, max_codepoint=126)
@@ -55,10 +55,14 @@ def texts(draw: st.DrawFn) -> str:
         )  # fmt: skip
         return f"{draw(plain)} {url.replace('{}', draw(of_urls))} {draw(plain)}"
     secret = draw(passwords)
+    if draw(st.booleans()):
+        # As a program shows a mapping: what would end the text is escaped.
+        shown = json.dumps({"password": secret}) if draw(st.booleans()) else repr({"X-Admin-Token": secret})
+        return f"{draw(plain)} {shown} {draw(plain)}"
     carrier = draw(
         st.sampled_from([
             "Authorization: Token {}", "authorization: Digest {}", "Cookie: a=b; __Host-session={}; c=d", "set-cookie: {}",
-            "{'X-Admin-Token': '{}'}", '{"password": "{}"}', "UPSTASH_REDIS_TOKEN={}", "X-Api-Key: {}", "ACL SETUSER app on >{} ~*",
+            "UPSTASH_REDIS_TOKEN={}", "X-Api-Key: {}", "ACL SETUSER app on >{} ~*",
             "Authorization: Bearer {}", "authorization: BASIC {}", "Authorization: {}", "(b'authorization', b'Bearer {}')",
             "https://host/get/k?_token={}&x=1", "https://host/?access_token={}", "/x?a=1&client_secret={}", "/x?X-Amz-Signature={}",
         ])
