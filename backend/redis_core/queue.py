@@ -29,6 +29,7 @@ from redis_core.queueing.schedule import Schedule
 from redis_core.queueing.shard import EnqueueRow, Refusal
 from redis_core.queueing.spool import SPOOLED
 from redis_core.queueing.task import Call, Task, check_queue, task
+from redis_core.queueing.thread_context import ThreadContext
 from redis_core.queueing.trace import carried
 from redis_core.quotas import Quotas
 
@@ -51,6 +52,7 @@ __all__ = [
     "Retry",
     "Schedule",
     "Task",
+    "ThreadContext",
     "task",
 ]
 

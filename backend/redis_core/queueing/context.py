@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from redis_core.clock import Clock
     from redis_core.queue import JobHandle, Queue
 
-__all__ = ["JobContext", "Suspend"]
+__all__ = ["LONGEST_WAIT", "JobContext", "Suspend", "decode_step", "encode_step"]
 
 R = TypeVar("R")
 
@@ -31,7 +31,8 @@ _EVERY: Final = 0.1
 """Seconds between two writes of what a job tells: a token a millisecond is ten writes a second."""
 _IN_PLACE: Final = 1.0
 """Seconds that a job sleeps without giving its place to another."""
-_LONGEST_WAIT: Final = 30 * 86_400.0
+LONGEST_WAIT: Final = 30 * 86_400.0
+"""Seconds that a job waits for an answer unless it says otherwise."""
 _PACK: Final = msgspec.msgpack.Encoder().encode
 _NOBODY: Final = b""
 """Stored in place of an answer that did not come in time; no answer is packed to nothing."""
@@ -246,29 +247,33 @@ class JobContext:
         """Do something once: when the job runs again, the stored result is returned instead. Budget: 2 commands, 3 more once a run.
 
         A step that was cut off between its work and its storing is done again, so its work must bear that. The same name
-        again is another step, told apart by order.
+        again is another step, told apart by order. A synchronous function runs on the event loop, as it stands.
 
         Raises:
             CodecError: the result cannot be stored.
             InvalidJob: it is too large; the job is buried.
             LeaseLost: another worker has the job; the result was not stored.
         """
-        field = self._named("s", name)
-        stored = (await self._stored()).get(field.encode())
+        field, stored = await self.recall(name)
         if stored is not None:
-            return msgspec.msgpack.decode(stored, type=_result_type(function))
+            return decode_step(stored, function)
         made: Any = function(*args, **kwargs)
         result = await made if inspect.isawaitable(made) else made
-        try:
-            encoded = _PACK(result)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise CodecError(f"the result of step {name} cannot be stored: {error}") from error
-        if len(encoded) > MAX_RESULT:
-            raise InvalidJob(
-                f"the result of step {name} has {len(encoded)} bytes, more than {MAX_RESULT}: store it elsewhere and return its address"
-            )
-        await self._note([(field, encoded)])
+        await self.keep(field, encode_step(name, result))
         return result
+
+    async def recall(self, name: str) -> tuple[str, bytes | None]:
+        """Where a step of this name keeps its result, and what it has kept. Budget: 3 commands once a run."""
+        field = self._named("s", name)
+        return field, (await self._stored()).get(field.encode())
+
+    async def keep(self, field: str, encoded: bytes) -> None:
+        """Keep what a step has made. Budget: 2 commands.
+
+        Raises:
+            LeaseLost: another worker has the job; it was not kept.
+        """
+        await self._note([(field, encoded)])
 
     async def sleep(self, seconds: float, name: str = "sleep") -> None:
         """Wait; for more than a second without holding a worker: the job begins anew then, its steps done. Budget: 2 commands."""
@@ -286,7 +291,7 @@ class JobContext:
     async def wait_for(self, name: str, timeout: float = ...) -> Any: ...
     @overload
     async def wait_for(self, name: str, timeout: float = ..., *, type: type[R]) -> R: ...
-    async def wait_for(self, name: str, timeout: float = _LONGEST_WAIT, *, type: Any = Any) -> Any:
+    async def wait_for(self, name: str, timeout: float = LONGEST_WAIT, *, type: Any = Any) -> Any:
         """Wait for `JobHandle.signal(name, value)` without holding a worker; the value. Budget: 3 commands, and the job's next run; 6 more if nobody answers.
 
         Raises:
@@ -386,6 +391,29 @@ class JobContext:
         due = self._clock.now() + seconds
         await self._note([(field, repr(due).encode())])
         return due
+
+
+def encode_step(name: str, result: object) -> bytes:
+    """What a step has made, as it is kept.
+
+    Raises:
+        CodecError: it cannot be stored.
+        InvalidJob: it is too large.
+    """
+    try:
+        encoded = _PACK(result)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise CodecError(f"the result of step {name} cannot be stored: {error}") from error
+    if len(encoded) > MAX_RESULT:
+        raise InvalidJob(
+            f"the result of step {name} has {len(encoded)} bytes, more than {MAX_RESULT}: store it elsewhere and return its address"
+        )
+    return encoded
+
+
+def decode_step(stored: bytes, function: Callable[..., Any]) -> Any:
+    """What a step has kept, of the type that its function says it returns."""
+    return msgspec.msgpack.decode(stored, type=_result_type(function))
 
 
 def _result_type(function: Callable[..., Any]) -> Any:

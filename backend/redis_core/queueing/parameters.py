@@ -23,14 +23,25 @@ class Parameters:
 
     Args:
         function: the task's.
-        context: the class that is injected, whatever the parameter is called.
+        contexts: the classes of which one is injected, whatever the parameter is called.
     """
 
-    __slots__ = ("_decode", "_names", "_positional", "_required", "context", "depends", "result")
+    __slots__ = (
+        "_decode",
+        "_names",
+        "_positional",
+        "_required",
+        "context",
+        "context_type",
+        "depends",
+        "result",
+    )
 
-    def __init__(self, function: Callable[..., Any], context: type) -> None:
+    def __init__(self, function: Callable[..., Any], *contexts: type) -> None:
         self.context: str | None = None
         """The parameter that takes the job's context."""
+        self.context_type: type | None = None
+        """The context that it takes."""
         self.depends: dict[str, Depends] = {}
         """Parameters that are injected."""
         name = getattr(function, "__qualname__", repr(function))
@@ -51,8 +62,8 @@ class Parameters:
             depends = next((mark for mark in marks if isinstance(mark, Depends)), None)
             if depends is not None:
                 self.depends[parameter.name] = depends
-            elif hint is context:
-                self.context = parameter.name
+            elif hint in contexts:
+                self.context, self.context_type = parameter.name, hint
             elif parameter.kind in {
                 parameter.VAR_POSITIONAL,
                 parameter.VAR_KEYWORD,

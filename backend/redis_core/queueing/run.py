@@ -24,6 +24,7 @@ from redis_core.queueing.retry import Retry
 from redis_core.queueing.shard import Acknowledgement, Claim, Shard
 from redis_core.queueing.task import Task
 from redis_core.queueing.telling import LastWords
+from redis_core.queueing.thread_context import ThreadContext
 from redis_core.queueing.trace import continued
 from redis_core.resilience.outage import State
 
@@ -228,7 +229,10 @@ class Runner:
         async with AsyncExitStack() as resources:
             arguments.update(await self.resources.provide(parameters.depends, resources))
             if parameters.context is not None:
-                arguments[parameters.context] = context
+                in_thread = parameters.context_type is ThreadContext
+                arguments[parameters.context] = (
+                    ThreadContext(context, asyncio.get_running_loop()) if in_thread else context
+                )
             call: Callable[[], Awaitable[object]] = lambda: self._execute(task, arguments)  # noqa: E731
             for middleware in reversed(self._middleware):
                 call = _wrapped(middleware, context, call)

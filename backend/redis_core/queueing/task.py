@@ -103,14 +103,19 @@ class Task(Generic[P, R]):
         """What its jobs carry.
 
         Raises:
-            InvalidJob: a process of its own is to be given what only its worker has.
+            InvalidJob: it is to be given a context that it cannot use where it runs.
         """
         from redis_core.queueing.context import JobContext  # noqa: PLC0415 - the context is made of tasks
+        from redis_core.queueing.thread_context import ThreadContext  # noqa: PLC0415 - as above
 
-        found = Parameters(self.function, JobContext)
+        found = Parameters(self.function, JobContext, ThreadContext)
         if self.executor == "process" and (found.context is not None or found.depends):
             raise InvalidJob(
-                f"{self.name}: a process of its own has neither `JobContext` nor `Depends`; run it in a thread or on the loop"
+                f"{self.name}: a process of its own has no `JobContext`, `ThreadContext` or `Depends`; run it in a thread or on the loop"
+            )
+        if found.context_type is ThreadContext and self.executor != "thread":
+            raise InvalidJob(
+                f"{self.name}: `ThreadContext` is for a function in a thread; on the loop take `JobContext`"
             )
         return found
 

@@ -22,6 +22,7 @@ USERS = {
     "test_contract_topics": role_user("app"),
     "test_contract_queue": role_user("worker"),
     "test_contract_queue_again": role_user("worker"),
+    "test_contract_queue_threads": role_user("worker"),
     "test_contract_job_topics": role_user("worker"),
     "test_contract_usage": role_user("worker"),
     "test_contract_presence": role_user("app"),

@@ -31,5 +31,5 @@ async def test_a_process_of_its_own_is_not_promised_what_only_its_worker_has(mem
     @task(name="threads.apart", executor="process")
     def apart(ctx: JobContext) -> None: ...
 
-    with pytest.raises(InvalidJob, match=r"threads\.apart: a process of its own has neither"):
+    with pytest.raises(InvalidJob, match=r"threads\.apart: a process of its own has no"):
         await memory.workspace("acme").queue.enqueue(apart)
