@@ -20,6 +20,8 @@ from redis_core.acl import (
     setuser,
     workspace_user,
 )
+from redis_core.audit import AuditLog, Values
+from redis_core.cli.acting import acting_as
 from redis_core.cli.output import console, fields, print_json
 from redis_core.client import connect
 from redis_core.config import load_settings
@@ -125,7 +127,12 @@ def _users(roles: list[str] | None, workspaces: list[str] | None) -> list[AclUse
 
 async def _apply(users: list[AclUser], passwords: dict[str, Secret], *, new_passwords: bool) -> Applied:
     async with await connect(load_settings(redis_failover=False)) as client:
-        return await apply_users(client, users, passwords=passwords, new_passwords=new_passwords)
+        applied = await apply_users(client, users, passwords=passwords, new_passwords=new_passwords)
+        log = AuditLog(client)
+        for user in applied.users:
+            after: Values = {"created": user.created, "password_added": user.password is not None}
+            await log.record(acting_as(), "acl.apply", user.name, after=after)
+        return applied
 
 
 def _document(user: AppliedUser) -> dict[str, object]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Final
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Final, Literal
 
 import typer
 from rich.table import Table
@@ -12,7 +13,7 @@ from redis_core.cli.acting import DryRun, Json, Yes, asked, change, progress_bar
 from redis_core.cli.exit_codes import ExitCode
 from redis_core.cli.output import console, fields, print_json
 from redis_core.client import Client
-from redis_core.job_operations import JobOperations
+from redis_core.job_operations import JobOperations, Progress
 from redis_core.measuring.documents import Done, JobPage, QueueFigures
 from redis_core.operations import Operations
 from redis_core.queueing.inspection import QueueInspection
@@ -30,16 +31,15 @@ Ids = Annotated[
 ]
 OfTask = Annotated[str | None, typer.Option("--task", help="Only of this task.")]
 InWorkspace = Annotated[str | None, typer.Option("--workspace", "-w", help="Only of this workspace.")]
-OfState = Annotated[
-    str | None, typer.Option("--state", help="Only waiting, delayed, blocked, running; `ls` also dead.")
-]
+UnfinishedState = Literal["waiting", "delayed", "blocked", "running"]
+State = Literal["waiting", "delayed", "blocked", "running", "dead"]
 
 
 @queue.command("ls")
 def list_(
     name: Annotated[str | None, typer.Argument(help="A queue; all of them unless given.")] = None,
     workspace: Annotated[str | None, typer.Argument(help="Show this workspace's jobs.")] = None,
-    state: OfState = None,
+    state: Annotated[State | None, typer.Option("--state", help="Only in this state.")] = None,
     task: OfTask = None,
     most: Annotated[int, typer.Option("--most", min=1, max=1_000, help="About how many jobs.")] = 50,
     json: Json = False,
@@ -117,16 +117,28 @@ def retry(
 ) -> None:
     """Send dead letters to the queue again. Exit code 5 if it was not confirmed."""
 
-    async def work(act: Operations, count: bool) -> Done:
-        with progress_bar() as bar:
-            line = bar.add_task("Sending jobs again", total=None)
-            jobs = JobOperations(act, name, workspace)
-            return await jobs.retry(
-                ids or None, task=task, dry_run=count,
-                progress=lambda done, total: bar.update(line, completed=done, total=total),
-            )  # fmt: skip
+    def work(jobs: JobOperations, count: bool, progress: Progress) -> Awaitable[Done]:
+        return jobs.retry(ids or None, task=task, dry_run=count, progress=progress)
 
-    change(work, dry_run=dry_run, yes=yes, as_json=json)
+    _change_jobs(name, workspace, "Sending jobs again", work, dry_run=dry_run, yes=yes, as_json=json)
+
+
+@queue.command()
+def delete(
+    name: QueueName,
+    workspace: Workspace,
+    ids: Ids = None,
+    task: OfTask = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Remove dead letters for good. Exit code 5 if it was not confirmed."""
+
+    def work(jobs: JobOperations, count: bool, progress: Progress) -> Awaitable[Done]:
+        return jobs.delete(ids or None, task=task, dry_run=count, progress=progress)
+
+    _change_jobs(name, workspace, "Deleting jobs", work, dry_run=dry_run, yes=yes, as_json=json)
 
 
 @queue.command()
@@ -135,23 +147,39 @@ def cancel(
     workspace: Workspace,
     ids: Ids = None,
     task: OfTask = None,
-    state: OfState = None,
+    state: Annotated[UnfinishedState | None, typer.Option("--state", help="Only in this state.")] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     json: Json = False,
 ) -> None:
     """Cancel unfinished jobs. Exit code 5 if it was not confirmed."""
 
-    async def work(act: Operations, count: bool) -> Done:
-        with progress_bar() as bar:
-            line = bar.add_task("Cancelling jobs", total=None)
-            jobs = JobOperations(act, name, workspace)
-            return await jobs.cancel(
-                ids or None, task=task, state=state, dry_run=count,
-                progress=lambda done, total: bar.update(line, completed=done, total=total),
-            )  # fmt: skip
+    def work(jobs: JobOperations, count: bool, progress: Progress) -> Awaitable[Done]:
+        return jobs.cancel(ids or None, task=task, state=state, dry_run=count, progress=progress)
 
-    change(work, dry_run=dry_run, yes=yes, as_json=json)
+    _change_jobs(name, workspace, "Cancelling jobs", work, dry_run=dry_run, yes=yes, as_json=json)
+
+
+def _change_jobs(
+    name: str,
+    workspace: str,
+    title: str,
+    work: Callable[[JobOperations, bool, Progress], Awaitable[Done]],
+    *,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    async def with_a_bar(act: Operations, count: bool) -> Done:
+        with progress_bar() as bar:
+            line = bar.add_task(title, total=None)
+            return await work(
+                JobOperations(act, name, workspace),
+                count,
+                lambda done, total: bar.update(line, completed=done, total=total),
+            )
+
+    change(with_a_bar, dry_run=dry_run, yes=yes, as_json=as_json)
 
 
 @queue.command()

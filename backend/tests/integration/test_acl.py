@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from redis_core.acl import ROLES, AclUser, apply_users, role_user, workspace_user
+from redis_core.audit import AuditLog
 from redis_core.cli.app import app
 from redis_core.client import Client
 from redis_core.errors import (
@@ -260,6 +261,12 @@ async def test_apply_makes_users_whose_passwords_work_and_are_told_once(
     assert all(len(password) >= 40 for password in passwords.values())
     stored = str(await operator.execute("ACL", "LIST"))
     assert not any(password in stored for password in passwords.values())
+
+    entries = (await AuditLog(operator).page()).entries
+    assert [(entry.action, entry.target) for entry in entries][::-1] == [
+        ("acl.apply", user["name"]) for user in made["users"]
+    ]
+    assert not any(password in str(entries) for password in passwords.values())
 
     again = json.loads(cli("acl", "apply", "--json").stdout)
     assert [(user["created"], user["password"]) for user in again["users"]] == [(False, None)] * 4

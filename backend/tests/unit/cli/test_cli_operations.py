@@ -120,6 +120,10 @@ async def test_queues_are_shown_and_their_jobs_changed(valkey: Client, cli: Cli)
     assert cli("queue", "drain", "agents", "--timeout", "0").exit_code == ExitCode.UNHEALTHY
     await Worker(valkey, [bad]).drain()
     assert told(cli("queue", "drain", "agents", "--json"))["matched"] == 0
+    assert told(cli("queue", "ls", "agents", "acme", "--state", "dead", "--json"))["jobs"]
+    assert cli("queue", "ls", "agents", "acme", "--state", "bogus").exit_code == ExitCode.USAGE
+    assert told(cli("queue", "delete", "agents", "acme", first.id, "-y", "--json"))["changed"] == 1
+    assert told(cli("queue", "ls", "agents", "acme", "--state", "dead", "--json"))["jobs"] == []
 
 
 async def test_metrics_and_stats(valkey: Client, cli: Cli) -> None:
