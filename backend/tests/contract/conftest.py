@@ -12,6 +12,7 @@ from redis_core.transport.memory import MockRedisClient
 from tests.contract.rest import rest_client, running_gateway
 from tests.store_users import any_key, clean_client_as
 from tests.stores import clean_client
+from tests.two_tenants import Tenants
 
 STORES = ("memory", "valkey9", "redis7", "rest")
 
@@ -74,3 +75,12 @@ async def client(store: tuple[str, str], request: pytest.FixtureRequest) -> Asyn
         opened = await clean_client(place)
     async with opened:
         yield opened
+
+
+@pytest.fixture
+async def tenants(client: Client) -> AsyncIterator[Tenants]:
+    """Two tenants, one of whom has one of everything."""
+    both = Tenants(client)
+    await both.settle()
+    yield both
+    await both.leave()

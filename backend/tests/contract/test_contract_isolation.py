@@ -11,7 +11,7 @@ import inspect
 import logging
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -46,14 +46,6 @@ from tests.two_tenants import (
 )
 
 Call = Callable[[Tenants, Names], Awaitable[object]]
-
-
-@pytest.fixture
-async def tenants(client: Client) -> AsyncIterator[Tenants]:
-    both = Tenants(client)
-    await both.settle()
-    yield both
-    await both.leave()
 
 
 async def _loaded(_: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -59,14 +58,6 @@ async def snoops(ctx: JobContext) -> list[str]:
     await ctx.usage(model="gpt-4o", input_tokens=10)
     await ctx.spawn(succeeds.call(), name=names.job)
     return said
-
-
-@pytest.fixture
-async def tenants(client: Client) -> AsyncIterator[Tenants]:
-    both = Tenants(client)
-    await both.settle()
-    yield both
-    await both.leave()
 
 
 async def test_a_job_that_knows_anothers_identifiers(tenants: Tenants) -> None:
