@@ -322,12 +322,14 @@ class JobContext:
             name: tells two children of one task apart; their order does, unless given.
         """
         field = self._named("c", name or call.task.name)
-        child = derived_id("child", self.workspace, self.id, field)
-        if field.encode() in await self._stored():
+        known = (await self._stored()).get(field.encode())
+        if known is not None:
             # The child may be over and forgotten: by its id alone it would be taken in again.
-            return self.queue.job(call.task.queue, child, call.task.parameters.result)
+            return self.queue.job(call.task.queue, known.decode(), call.task.parameters.result)
+        # Derived, as a run that ends before the next line makes the same one again; kept, as the workspace may get another id.
+        child = derived_id("child", self.workspace, self.id, field)
         handle = await self.queue.enqueue(call, job_id=child)
-        await self._note([(field, b"")])
+        await self._note([(field, child.encode())])
         return handle
 
     async def gather(self, *children: JobHandle[R]) -> list[R]:
@@ -362,7 +364,7 @@ class JobContext:
         if missing:
             await self.flush()
             raise Suspend("b", 0, "".join(f"{child}\n" for child in missing))
-        return [result_of(found[child.id], child.result_type, child.id) for child in children]
+        return [result_of(found[child.id], child.result_type, child.id, self.workspace) for child in children]
 
     def check_cancelled(self) -> None:
         """For a job in a thread, which cannot be interrupted: end here if that was asked for.

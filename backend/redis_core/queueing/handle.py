@@ -83,7 +83,15 @@ class JobHandle(Generic[R]):
             JobUnknown: there is no such job, or its result is not kept any more.
             ResultTimeout: it was not over in time; it goes on.
         """
-        return cast("R", result_of(await self.queue.raw_result(self, timeout), self.result_type, self.id))
+        return cast(
+            "R",
+            result_of(
+                await self.queue.raw_result(self, timeout),
+                self.result_type,
+                self.id,
+                self.field.partition(":")[0],
+            ),
+        )
 
     async def status(self) -> JobStatus:
         """Where it is. Budget: 1 trip, up to 7 commands and one for each worker."""

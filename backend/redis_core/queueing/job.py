@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from redis_core.errors import CodecError, InvalidJob, JobCancelled, JobFailed
+from redis_core.errors import CodecError, InvalidJob, JobCancelled, JobFailed, JobUnknown
+from redis_core.log import get_logger
 
 __all__ = [
     "MAX_PAYLOAD",
@@ -21,6 +22,9 @@ __all__ = [
     "level_of",
     "new_ids",
     "pack",
+    "pack_result",
+    "packed_for",
+    "packed_value",
     "result_of",
     "unpack",
 ]
@@ -31,6 +35,7 @@ MAX_RESULT: Final = 256 * 1024
 """Bytes of a job's result."""
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
+_PACK: Final = _ENCODER.encode
 _HIGHEST: Final = 2
 
 
@@ -125,17 +130,42 @@ def unpack(payload: bytes) -> tuple[Header, Envelope]:
         raise CodecError(f"{len(payload)} stored bytes are not a job: {error}") from error
 
 
-def result_of(stored: bytes, type_: Any, job: str) -> Any:
+def pack_result(workspace: str, result: object) -> bytes:
+    """What a job returned, as it is kept: `d`, whose it is, and the value.
+
+    Raises:
+        TypeError: it cannot be stored; so say `ValueError`, `OverflowError` and `RecursionError`.
+    """
+    name = workspace.encode()
+    return b"d%c%b%b" % (len(name), name, _PACK(result))
+
+
+def packed_value(stored: bytes) -> bytes:
+    """The value within what `pack_result` has made."""
+    return stored[2 + stored[1] :]
+
+
+def packed_for(workspace: str, stored: bytes) -> bytes:
+    """What is kept of a job, for another workspace: what is no result stays as it is."""
+    if stored[:1] != b"d":
+        return stored
+    name = workspace.encode()
+    return b"d%c%b%b" % (len(name), name, packed_value(stored))
+
+
+def result_of(stored: bytes, type_: Any, job: str, workspace: str) -> Any:
     """What a job returned.
 
     Args:
         stored: as the store keeps it: a letter for how it ended, and the value, error or reason.
         type_: what is expected.
         job: its id, for messages.
+        workspace: whose it is.
 
     Raises:
         JobFailed: it failed for good.
         JobCancelled: it was cancelled.
+        JobUnknown: what lies there is another workspace's.
         CodecError: the value is of another type.
     """
     kind, body = stored[:1], stored[1:]
@@ -145,6 +175,12 @@ def result_of(stored: bytes, type_: Any, job: str) -> Any:
         if kind == b"f":
             failure = _FAILURE.decode(body)
             raise JobFailed(f"job {job}: {failure.type}: {failure.message}", error_type=failure.type)
-        return msgspec.msgpack.decode(body, type=type_)
+        name = workspace.encode()
+        if body[:1] != b"%c" % len(name) or not body.startswith(name, 1):
+            get_logger("redis_core.isolation").error(
+                "a job's result is another workspace's", workspace=workspace, job=job
+            )
+            raise JobUnknown(f"job {job} is not known, or kept no result")
+        return msgspec.msgpack.decode(packed_value(stored), type=type_)
     except msgspec.MsgspecError as error:
         raise CodecError(f"the result of job {job} is not a {type_}: {error}") from error

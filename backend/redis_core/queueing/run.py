@@ -19,7 +19,7 @@ from redis_core.log import get_logger
 from redis_core.queueing.context import JobContext, Suspend
 from redis_core.queueing.depends import Resources
 from redis_core.queueing.isolated import run_isolated
-from redis_core.queueing.job import MAX_RESULT, Envelope, Failure, Header, unpack
+from redis_core.queueing.job import MAX_RESULT, Envelope, Failure, Header, pack_result, unpack
 from redis_core.queueing.retry import Retry
 from redis_core.queueing.shard import Acknowledgement, Claim, Shard
 from redis_core.queueing.task import Task
@@ -37,8 +37,6 @@ __all__ = ["Job", "Middleware", "Runner"]
 Middleware = Callable[[JobContext, Callable[[], Awaitable[object]]], Awaitable[object]]
 """Wraps each run: awaits its second argument, or does not."""
 
-_PACK: Final = msgspec.msgpack.Encoder().encode
-_NO_RESULT: Final = b"d\xc0"
 _UNKNOWN_TASK_AGAIN: Final = 5_000
 """Milliseconds until another worker may know a task that this one does not."""
 _UNKNOWN_TASK_TIMES: Final = 50
@@ -278,7 +276,7 @@ class Runner:
         stored = b""
         if keep:
             try:
-                stored = _NO_RESULT if result is None else b"d" + _PACK(result)
+                stored = pack_result(claim.field.partition(b":")[0].decode(), result)
             except (TypeError, ValueError, OverflowError, RecursionError) as error:
                 return self._bury(
                     claim, header.unique, CodecError(f"the result cannot be stored: {error}"), keep

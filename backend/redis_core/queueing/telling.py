@@ -11,7 +11,7 @@ import msgspec
 
 from redis_core.errors import Outcome, StoreError
 from redis_core.log import get_logger
-from redis_core.queueing.job import Failure
+from redis_core.queueing.job import Failure, packed_value
 from redis_core.queueing.shard import Acknowledgement
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _end(ended: Acknowledgement) -> dict[str, Any]:
     if ended.kind == "d" and stored:
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             # What JSON cannot carry is to be had by `result()` alone.
-            event["result"] = msgspec.Raw(msgspec.json.encode(msgspec.msgpack.decode(stored[1:])))
+            event["result"] = msgspec.Raw(msgspec.json.encode(msgspec.msgpack.decode(packed_value(stored))))
     elif ended.kind == "x":
         # Only what it is called: messages of exceptions are written for operators, and may tell what no browser is to know.
         event["error"] = msgspec.json.decode(stored, type=Failure).type

@@ -11,6 +11,7 @@ from msgspec import structs
 from redis_core.errors import TransferError
 from redis_core.keys import WorkspaceKeys, queue_key, workspace_of
 from redis_core.queueing.engine import QueueEngine
+from redis_core.queueing.job import packed_for
 from redis_core.transfer.records import Group, Head, Job, JobLimits, Piece, Record, Tail
 from redis_core.transfer.selection import NAMED, bytes_of, family_name, queue_key_parts, text_of
 
@@ -79,6 +80,8 @@ class Adaptation:
         if isinstance(record, Piece) and family in _GROWING and await self._is_past(record):
             return None
         record = structs.replace(record, key=bytes_of(self._renamed(name)))
+        if self._to is not None and isinstance(record, Piece) and family in {"job", "job-result"}:
+            return self._of_its_new_owner(record, self._to)
         if isinstance(record, Piece) and family == "topic-meta":
             return self._new_epoch(record)
         return record
@@ -108,6 +111,21 @@ class Adaptation:
         if self._to is not None and workspace_of(name) is not None:
             return WorkspaceKeys(self._to).prefix + name.partition("}:")[2]
         return name
+
+    def _of_its_new_owner(self, piece: Piece, owner: str) -> Piece:
+        """Results of jobs say whose they are: those that are kept, and those that a job has gathered of its children."""
+        if piece.type == "hash":
+            rows = [
+                [field, packed_for(owner, value) if field.startswith(b"r:") else value]
+                for field, value in piece.rows
+            ]
+            return structs.replace(piece, rows=rows)
+        if piece.at:
+            # Only values are that long, and they begin with the id.
+            return structs.replace(piece, at=piece.at + len(owner) - len(self._from))
+        return structs.replace(
+            piece, rows=[[packed_for(owner, value) for value in row] for row in piece.rows]
+        )
 
     def _new_epoch(self, piece: Piece) -> Piece:
         """A topic begins anew for its readers: what some of them saw may be of after this file, and offsets would be given twice."""

@@ -37,6 +37,7 @@ BACKEND = HERE.parents[1]
 sys.path.insert(0, str(BACKEND))
 
 from redis_core.client import Client, connect  # noqa: E402 - found by the path above
+from redis_core.queueing.job import packed_value  # noqa: E402
 from redis_core.testing import FaultProxy  # noqa: E402
 from tests.chaos.storm_task import settings_for  # noqa: E402
 from tests.server_process import ServerProcess  # noqa: E402
@@ -236,7 +237,7 @@ class Storm:
             replies = await client.primary.mget(*(f"job-result:{{default}}:acme:{job}" for _, job in part))
             for (name, _), reply in zip(part, replies, strict=True):
                 if reply is not None and reply[:1] == b"d":
-                    found[name] = msgspec.msgpack.decode(reply[1:], type=list[int])
+                    found[name] = msgspec.msgpack.decode(packed_value(reply), type=list[int])
         return found
 
     def _acknowledged(self) -> dict[str, str]:

@@ -188,16 +188,28 @@ class TestStampede:
         dead.cancel()
 
     async def test_a_long_load_keeps_its_lease(self, here: Here, there: Here) -> None:
-        profiles = region(lease=0.15)
+        profiles = region(lease=0.6)
         await live(here, there)
+        enough = asyncio.Event()
 
         async def slow(key: str) -> Profile:
-            await asyncio.sleep(0.6)
+            await enough.wait()
             return await here.load(key)
 
         loading = asyncio.create_task(here.cache.get_or_load(profiles, "42", slow))
-        await asyncio.sleep(0.1)
-        assert await there.cache.get_or_load(profiles, "42", there.load) == await loading
+        lease = there.client.workspace("acme").keys.key("cache-lease", "profile", "42")
+        async with asyncio.timeout(10):
+            while not await here.client.exists(lease):
+                await asyncio.sleep(0.01)
+        waiting = asyncio.create_task(there.cache.get_or_load(profiles, "42", there.load))
+        renewals, last = 0, await here.client.pttl(lease)
+        async with asyncio.timeout(30):
+            while renewals < 4:  # of which one alone would not last so long
+                await asyncio.sleep(0.02)
+                left = await here.client.pttl(lease)
+                renewals, last = renewals + (left > last), left
+        enough.set()
+        assert await waiting == await loading
         assert there.loaded == []
 
 

@@ -9,9 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redis_core.errors import CodecError, ConfigError, InvalidJob, JobCancelled, JobFailed
+from redis_core.errors import CodecError, ConfigError, InvalidJob, JobCancelled, JobFailed, JobUnknown
 from redis_core.queue import Backoff, Depends, JobContext, Retry, task
-from redis_core.queueing.job import derived_id, level_of, new_ids, pack, result_of, unpack
+from redis_core.queueing.job import (
+    derived_id,
+    level_of,
+    new_ids,
+    pack,
+    pack_result,
+    packed_for,
+    result_of,
+    unpack,
+)
 from redis_core.worker import Worker
 
 
@@ -131,14 +140,21 @@ def test_what_is_no_payload_is_told(broken: bytes) -> None:
 
 
 def test_results_come_back_as_they_ended() -> None:
-    assert result_of(b"d" + msgspec.msgpack.encode([1, 2]), list[int], "j") == [1, 2]
+    assert result_of(pack_result("acme", [1, 2]), list[int], "j", "acme") == [1, 2]
     with pytest.raises(JobCancelled, match="why"):
-        result_of(b"cwhy", int, "j")
+        result_of(b"cwhy", int, "j", "acme")
     with pytest.raises(JobFailed, match="ValueError: no") as caught:
-        result_of(b'f{"type":"ValueError","message":"no"}', int, "j")
+        result_of(b'f{"type":"ValueError","message":"no"}', int, "j", "acme")
     assert caught.value.error_type == "ValueError"
     with pytest.raises(CodecError):
-        result_of(b"d" + msgspec.msgpack.encode("x"), int, "j")
+        result_of(pack_result("acme", "x"), int, "j", "acme")
+    for other in ("globex", "acm", "acme2", ""):
+        with pytest.raises(JobUnknown):
+            result_of(pack_result(other, [1]), list[int], "j", "acme")
+    with pytest.raises(JobUnknown):
+        result_of(b"d", int, "j", "acme")
+    assert result_of(packed_for("globex", pack_result("acme", 1)), int, "j", "globex") == 1
+    assert packed_for("globex", b"cwhy") == b"cwhy"
 
 
 def test_ids_are_short_and_different() -> None:
