@@ -34,7 +34,7 @@ _SECRET_TEXT: Final = (
         r"\1 ***",
     ),
     # An assignment, as in an environment; another header
-    (re.compile(rf"(?i)\b(?<![?&;])([\w-]{{0,40}}(?:{_SECRET_WORDS})[\w-]{{0,40}}=)[^\s&]+"), r"\1***"),
+    (re.compile(rf"(?i)\b(?<![?&;])([\w-]{{0,40}}(?:{_SECRET_WORDS})[\w-]{{0,40}}=)\S+"), r"\1***"),
     (re.compile(rf"(?i)\b([\w-]{{0,40}}-(?:{_SECRET_WORDS})[\w-]{{0,40}}:[ \t]*)[^\s]+"), r"\1***"),
     # What makes a user of the store
     (re.compile(r"(?i)\b(acl\s+setuser\s+\S+\s).*"), r"\1***"),

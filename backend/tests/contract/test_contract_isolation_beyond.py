@@ -1,30 +1,22 @@
-"""The wall beyond a workspace's own handle: limits, quotas, a job from within, the blocking face, and what operators do to one tenant."""
+"""The wall beyond a workspace's own handle: limits, quotas, a job from within, and the blocking face."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from redis_core import sync
-from redis_core.audit import Actor
-from redis_core.client import Client
-from redis_core.errors import IsolationError, QuotaExceeded
-from redis_core.portability import Portability
+from redis_core.errors import IsolationError, JobUnknown, QueueFull, QuotaExceeded
 from redis_core.queue import JobContext, JobHandle, task
 from redis_core.quotas import Quota, Quotas
 from redis_core.rate_limit import RateLimiter, RateLimits, Rule, Subject
 from redis_core.worker import Worker
-from tests.admin_world import asking, bearer, service
 from tests.contract.rest import TOKEN
 from tests.store_users import user_url
 from tests.two_tenants import MINE, REGION, THEIRS, Names, Tenants, belongings, ended, succeeds
 
-_WORDS = [field.name for field in fields(Names) if field.type == "str"]
 STOLEN: dict[str, Any] = {}
 """What the job below was told of the other tenant: no argument could carry a handle."""
 
@@ -45,12 +37,13 @@ async def snoops(ctx: JobContext) -> list[str]:
         lambda: ours.result(0.2),
         lambda: ours.status(),
         lambda: ctx.queue.redrive("default", ids=[names.dead]),
+        lambda: ctx.wait_for(names.key, 0.001),
     ):
         try:
             async with asyncio.timeout(5):
                 said.append(repr(await call()))
         except Exception as error:
-            said.append(f"{type(error).__name__}: {error}")
+            said.append(f"{type(error).__name__}: {error}".replace(ctx.id, "this job"))
     await ctx.step(names.job, str, "acme's")
     await ctx.progress(0.5, names.key)
     await ctx.stream(names.topic)
@@ -60,14 +53,23 @@ async def snoops(ctx: JobContext) -> list[str]:
     return said
 
 
+async def _snooped(t: Tenants, names: Names) -> object:
+    STOLEN.update(names=names, handle=names.jobs["job"])
+    job = await t.mine.queue.enqueue(snoops)
+    worker = Worker(t.client, [snoops, succeeds])
+    working = asyncio.create_task(worker.run())
+    said = await job.result(15)
+    worker.stop()
+    await working
+    assert len(said) == 9
+    return said
+
+
 async def test_a_job_that_knows_anothers_identifiers(tenants: Tenants) -> None:
     before = await belongings(tenants.client, THEIRS)
-    STOLEN.update(names=tenants.known, handle=tenants.known.jobs["job"])
-    job = await tenants.mine.queue.enqueue(snoops)
-    await Worker(tenants.client, [snoops, succeeds]).drain()
-    said = await job.result(20)
-    assert len(said) == 8
-    assert "globex's" not in str(said)
+    said = [await ended(names, _snooped, tenants, names) for names in (tenants.known, tenants.unknown)]
+    assert said[0] == said[1]
+    assert "globex's" not in said[0]
     assert await belongings(tenants.client, THEIRS) == before
 
 
@@ -100,6 +102,10 @@ async def test_quotas(tenants: Tenants) -> None:
     with pytest.raises(QuotaExceeded, match=MINE):
         await tenants.mine.topic("a").publish("2")
     await tenants.mine.cache.set(REGION, "k", "x" * 100)
+    assert 0 < await tenants.client.pttl(tenants.mine.keys.key("cache", REGION.name, "k")) <= 1_000
+    await tenants.mine.queue.enqueue(succeeds, delay=3600)
+    with pytest.raises(QueueFull, match=MINE):
+        await tenants.mine.queue.enqueue(succeeds, delay=3600)
     assert await belongings(tenants.client, THEIRS) == before
     # The other's are untouched by it.
     await tenants.theirs.topic("a").publish("1")
@@ -110,22 +116,6 @@ async def test_quotas(tenants: Tenants) -> None:
     )
 
 
-async def test_a_file_of_one_workspace_and_its_end(tenants: Tenants, tmp_path: Path) -> None:
-    operator = Portability(tenants.client, Actor("test", "admin"))
-    await tenants.mine.cache.set(REGION, "k", "acme's")
-    await tenants.mine.redis.set(tenants.mine.keys.key("app", "k"), "acme's")
-    await tenants.mine.queue.enqueue(succeeds, delay=3600)
-    before = await belongings(tenants.client, THEIRS)
-    await operator.export(MINE, tmp_path / "f", everything=True)
-    await operator.import_(tmp_path / "f", replace=True)
-    assert await belongings(tenants.client, THEIRS) == before
-    assert (await operator.erase(MINE)).left == 0
-    assert await belongings(tenants.client, THEIRS) == before
-    await operator.import_(tmp_path / "f")
-    assert await tenants.mine.redis.get(tenants.mine.keys.key("app", "k")) == b"acme's"
-    assert await belongings(tenants.client, THEIRS) == before
-
-
 @pytest.mark.usefixtures("client")  # an empty store, and its user
 def test_the_blocking_face(store: tuple[str, str]) -> None:
     name, place = store
@@ -134,7 +124,7 @@ def test_the_blocking_face(store: tuple[str, str]) -> None:
     elif name == "rest":
         options = {"upstash_redis_url": place, "upstash_redis_token": TOKEN}
     else:
-        options = {"redis_url": user_url("admin", place), "redis_failover": False}
+        options = {"redis_url": user_url("worker", place), "redis_failover": False}
     with sync.connect(**options) as redis:
         mine, theirs = redis.workspace(MINE), redis.workspace(THEIRS)
         theirs.redis.set(theirs.keys.key("app", "k"), "globex's", ex=600)
@@ -151,77 +141,25 @@ def test_the_blocking_face(store: tuple[str, str]) -> None:
         with pytest.raises(IsolationError), mine.redis.pipeline() as batch:
             batch.get(theirs.keys.key("app", "k"))
         assert mine.cache.get(REGION, "k") is None
-        assert not mine.queue.job("default", job.id).cancel()
+        ours = mine.queue.job("default", job.id)
+        assert not ours.cancel()
+        with pytest.raises(JobUnknown):
+            ours.signal("approval", "yes")
+        assert ours.status().state == "unknown"
+        with pytest.raises(JobUnknown):
+            ours.result(10)
+        held = theirs.lock("x", ttl=60)
+        held.acquire()
+        with mine.lock("x", ttl=60, wait=0.0) as lease:
+            assert lease is not None
+        theirs.state("doc").set({"of": "globex"})
+        assert mine.state("doc").get()[1] is None
+        theirs.presence("x").join("m", {"of": "globex"})
+        assert mine.presence("x").members() == {}
+        theirs.usage.add(cost=1.0)
+        assert mine.usage.spent().month == 0
         mine.cache.flush()
+        held.release()
         assert theirs.redis.get(theirs.keys.key("app", "k")) == b"globex's"
         assert theirs.cache.get(REGION, "k") == "globex's"
         assert job.status().state == "delayed"
-
-
-def _rows(n: Names) -> list[tuple[str, str, dict[str, Any]]]:
-    """Every admin route that is told a workspace: ours, and the other's identifiers."""
-    of = {"workspace": MINE}
-    jobs = {**of, "ids": [n.job, n.done, n.dead]}
-    return [
-        ("GET", "/sessions", {"user": n.user, **of}),
-        ("GET", "/usage", {**of, "days": 2}),
-        ("GET", "/queues/{queue}/jobs", of),
-        ("GET", "/queues/{queue}/jobs/{workspace}/{id}", {"id": n.job, **of}),
-        ("POST", "/keys/audit", of),
-        ("POST", "/cache/flush", {**of, "region": REGION.name}),
-        ("POST", "/sessions/revoke", {**of, "user": n.user, "handle": n.handle}),
-        ("POST", "/sessions/revoke", {**of, "user": n.user}),
-        ("POST", "/queues/{queue}/retry", jobs),
-        ("POST", "/queues/{queue}/cancel", jobs),
-        ("POST", "/queues/{queue}/delete", jobs),
-        ("POST", "/queues/{queue}/retry", of),
-        ("POST", "/queues/{queue}/cancel", of),
-        ("POST", "/queues/{queue}/delete", of),
-        ("POST", "/queues/{queue}/pause", of),
-        ("POST", "/queues/{queue}/resume", of),
-        ("POST", "/usage/budget", {**of, "day": 1.0}),
-        ("POST", "/cache/flush", of),
-    ]
-
-
-async def _ask(http: httpx.AsyncClient, method: str, path: str, said: dict[str, Any]) -> str:
-    url = "/api/v1/admin" + path.format(queue="default", workspace=said["workspace"], id=said.get("id", ""))
-    headers = bearer("admin")
-    if method == "GET":
-        params = {name: value for name, value in said.items() if name != "id"}
-        answer = await http.get(url, params={} if "{id}" in path else params, headers=headers)
-    else:
-        answer = await http.post(url, json=said, headers=headers)
-    assert answer.status_code in {200, 404}, (url, answer.text)
-    return answer.text
-
-
-async def test_what_an_admin_does_to_one_tenant_with_anothers_identifiers(tenants: Tenants) -> None:
-    app = service(tenants.client)
-    before = await belongings(tenants.client, THEIRS)
-    async with asking(app) as http:
-        for known, unknown in zip(_rows(tenants.known), _rows(tenants.unknown), strict=True):
-            told: list[str] = [
-                await ended(names, _ask, http, *row)
-                for names, row in ((tenants.known, known), (tenants.unknown, unknown))
-            ]
-            assert "globex" not in told[0], known
-            if known != unknown:  # the others are told nothing of the other tenant, and change what is ours
-                assert told[0] == told[1], known
-            assert await belongings(tenants.client, THEIRS) == before, known
-
-
-def test_every_admin_route_that_is_told_a_workspace_has_its_row(memory: Client) -> None:
-    said: set[tuple[str, str]] = set()
-    document = service(memory).openapi()
-    for path, methods in document["paths"].items():
-        for method, operation in methods.items():
-            names = {parameter["name"] for parameter in operation.get("parameters", ())}
-            body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
-            schema = body.get("schema", {})
-            if "$ref" in schema:
-                schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
-            if "workspace" in names | set(schema.get("properties", ())):
-                said.add((method.upper(), path.removeprefix("/api/v1/admin")))
-    nobody = Names(**dict.fromkeys(_WORDS, ""), jobs={}, session=None)
-    assert said == {(method, path) for method, path, _ in _rows(nobody)}
