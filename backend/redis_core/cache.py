@@ -16,8 +16,9 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from logging import DEBUG
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
+from redis_core.caching.call_key import key_of_call
 from redis_core.caching.engine import CacheEngine
 from redis_core.caching.invalidations import Invalidation
 from redis_core.caching.load import BatchLoader, Loader, Loads
@@ -29,6 +30,7 @@ from redis_core.errors import ConfigError, InvalidKey
 if TYPE_CHECKING:
     from redis_core.client import Client
     from redis_core.keys import WorkspaceKeys
+    from redis_core.sync import Workspace as BlockingWorkspace
     from redis_core.workspace import Workspace
 
 __all__ = ["TTL", "Cache", "CacheEntry", "CacheRegion", "Fresh", "cached"]
@@ -263,51 +265,62 @@ def _name(region: CacheRegion[Any] | str) -> str:
     return region if isinstance(region, str) else region.name
 
 
-def cached(
-    region: CacheRegion[T], *, key: Callable[..., str] | None = None
-) -> Callable[
-    [Callable[Concatenate[Workspace, P], Awaitable[T]]], Callable[Concatenate[Workspace, P], Awaitable[T]]
-]:
-    """Cache what an async function returns, by its arguments, in the workspace it is given first.
+class _Decorator(Protocol[T]):
+    """What `cached` makes: it takes a function of an async workspace, or one of a blocking one."""
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Workspace, P], Awaitable[T]], /
+    ) -> Callable[Concatenate[Workspace, P], Awaitable[T]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[BlockingWorkspace, P], T], /
+    ) -> Callable[Concatenate[BlockingWorkspace, P], T]: ...
+
+
+def cached(region: CacheRegion[T], *, key: Callable[..., str] | None = None) -> _Decorator[T]:
+    """Cache what a function returns, by its arguments, in the workspace it is given first.
 
     ::
 
         @cached(profiles)
         async def profile(ws: Workspace, user_id: str) -> Profile: ...
 
+    One that is not async is for a workspace of `redis_core.sync`.
+
     Args:
         region: what kind of value it returns.
-        key: makes the key of the arguments after the workspace; by default they must be text or numbers, and are joined by `|`.
+        key: makes the key of the arguments after the workspace; by default they must be text or numbers, and are joined by `|`, what is
+            named as `%name=value`. A `|` or `%` of their own is written `%7C` or `%25`: other arguments are another key.
     """
 
-    def decorate(
-        function: Callable[Concatenate[Workspace, P], Awaitable[T]],
-    ) -> Callable[Concatenate[Workspace, P], Awaitable[T]]:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         signature = inspect.signature(function)
 
-        def key_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        def name_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
             if key is not None:
                 return key(*args, **kwargs)
-            if kwargs:
-                bound = signature.bind(None, *args, **kwargs)
-                args = tuple(bound.arguments.values())[1:]
-            for value in args:
-                if type(value) not in {str, int}:
-                    raise InvalidKey(
-                        f"{function.__qualname__}: a {type(value).__name__} makes no cache key; give key="
-                    )
-            return "|".join(map(str, args))
-
-        @functools.wraps(function)
-        async def wrapper(workspace: Workspace, /, *args: P.args, **kwargs: P.kwargs) -> T:
             one = args[0] if len(args) == 1 and not kwargs else None
-            name = one if type(one) is str and key is None else key_of(args, kwargs)
+            if type(one) is str and one and "|" not in one and "%" not in one:
+                return one
+            try:
+                return key_of_call(signature, args, kwargs)
+            except InvalidKey as error:
+                raise InvalidKey(f"{function.__qualname__}: {error}; give key=") from None
 
-            def load(_: str) -> Awaitable[T]:
-                return function(workspace, *args, **kwargs)  # pyright: ignore[reportCallIssue] - it loses P in a nested function
+        def of_blocking(workspace: Any, /, *args: Any, **kwargs: Any) -> Any:
+            def load(_: str) -> Any:
+                return function(workspace, *args, **kwargs)
 
-            return await workspace.cache.get_or_load(region, name, load)
+            return workspace.cache.get_or_load(region, name_of(args, kwargs), load)
 
-        return wrapper
+        async def of_async(workspace: Workspace, /, *args: Any, **kwargs: Any) -> T:
+            def load(_: str) -> Any:
+                return function(workspace, *args, **kwargs)
 
-    return decorate
+            return await workspace.cache.get_or_load(region, name_of(args, kwargs), load)
+
+        wrapper: Any = of_async if inspect.iscoroutinefunction(function) else of_blocking
+        return functools.wraps(function)(wrapper)
+
+    return cast("_Decorator[T]", decorate)

@@ -130,12 +130,25 @@ _FACED = (
 
 
 def _off_the_loop(argument: Any) -> Any:
-    """A caller's function (a cache's loader) as the loop may call it: in a thread, for it will block."""
+    """A caller's function as the loop may call it: in a thread, for it will block."""
     if not inspect.isroutine(argument) or inspect.iscoroutinefunction(argument):
         return argument
 
     def in_thread(*args: Any) -> Coroutine[Any, Any, Any]:
         return asyncio.to_thread(argument, *args)
+
+    return in_thread
+
+
+def _loader_off_the_loop(argument: Any) -> Any:
+    """As `_off_the_loop`, for what a cache is given: whatever can be called there is a loader."""
+    call = getattr(argument, "__call__", None)  # noqa: B004 - its own, to see whether that is async
+    if call is None or inspect.iscoroutinefunction(argument) or inspect.iscoroutinefunction(call):
+        return argument
+
+    async def in_thread(*args: Any) -> Any:
+        made = await asyncio.to_thread(argument, *args)
+        return await made if inspect.isawaitable(made) else made
 
     return in_thread
 
@@ -154,9 +167,14 @@ class _Face:
         return self._blocking(value) if inspect.isroutine(value) else self._dress(value)
 
     def _blocking(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        loads = isinstance(self._target, Cache)
+        taken = _loader_off_the_loop if loads else _off_the_loop
+
         def call(*args: Any, **kwargs: Any) -> Any:
-            undressed = {name: _undress(value) for name, value in kwargs.items()}
-            result = method(*(_off_the_loop(_undress(value)) for value in args), **undressed)
+            named = {name: _undress(value) for name, value in kwargs.items()}
+            if loads:
+                named = {name: _loader_off_the_loop(value) for name, value in named.items()}
+            result = method(*(taken(_undress(value)) for value in args), **named)
             if isinstance(result, Pending):
                 return result
             return self._dress(self._thread.wait(result) if inspect.isawaitable(result) else result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import re
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import textwrap
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,13 +19,13 @@ import pytest
 
 import redis_core
 from redis_core import sync
-from redis_core.cache import CacheRegion
+from redis_core.cache import CacheRegion, cached
 from redis_core.config import Settings
 from redis_core.errors import ConfigError, IsolationError, StoreUnavailable, WrongType
 from redis_core.script import Script
 
 if TYPE_CHECKING:
-    from redis_core.sync import Client
+    from redis_core.sync import Client, Workspace
 
 _ROOT = Path(redis_core.__file__).parents[2]
 _ADD = Script("add", "return redis.call('INCRBY', KEYS[1], ARGV[1])")
@@ -134,6 +135,53 @@ def test_a_workspaces_client_and_cache_are_blocking_too(redis: Client) -> None:
     region = CacheRegion("profile", str, ttl=60)
     acme.cache.set(region, "u1", "Ada")
     assert acme.cache.get(region, "u1") == "Ada"
+
+
+class Loading:
+    """A loader that is an object, and asks the store itself."""
+
+    def __init__(self, redis: Client) -> None:
+        self.redis = redis
+        self.threads: list[str] = []
+
+    def __call__(self, key: str) -> str:
+        self.threads.append(threading.current_thread().name)
+        return f"{key} {self.redis.exists('x')}"
+
+    def many(self, keys: Sequence[str]) -> dict[str, str]:
+        return {key: self(key) for key in keys}
+
+
+def test_a_loader_runs_in_a_thread_however_it_is_given(redis: Client) -> None:
+    cache, loading, region = redis.workspace("acme").cache, Loading(redis), CacheRegion("row", str, ttl=60)
+    assert cache.get_or_load(region, "a", loading) == "a 0"
+    assert cache.get_or_load(region, "b", load=loading.__call__) == "b 0"
+    assert cache.get_entry_or_load(region, "c", functools.partial(loading)).value == "c 0"
+    assert cache.get_many(region, ["d"], load_many=loading.many) == {"d": "d 0"}
+    assert cache.get_many(region, ["e"], loading.many) == {"e": "e 0"}
+    assert len(loading.threads) == 5
+    assert "redis-core-sync" not in loading.threads
+
+    async def load(key: str) -> str:
+        return key
+
+    assert cache.get_or_load(region, "f", load=load) == "f"
+    assert cache.get_or_load(region, "g", lambda key: load(key)) == "g"
+
+
+def test_a_function_is_cached_in_a_blocking_workspace(redis: Client) -> None:
+    calls: list[str] = []
+
+    @cached(CacheRegion("shout", str, ttl=60))
+    def shout(workspace: Workspace, word: str) -> str:
+        calls.append(word)
+        return f"{word.upper()} at {workspace.id}"
+
+    acme, other = redis.workspace("acme"), redis.workspace("other")
+    assert [shout(acme, "hey"), shout(acme, word="hey"), shout(other, "hey")] == [
+        "HEY at acme", "HEY at acme", "HEY at other",
+    ]  # fmt: skip
+    assert calls == ["hey", "hey"]
 
 
 def test_topics_are_published_and_listened_to(redis: Client) -> None:
