@@ -22,10 +22,11 @@ from redis_core.caching.call_key import key_of_call
 from redis_core.caching.engine import CacheEngine
 from redis_core.caching.invalidations import Invalidation
 from redis_core.caching.load import BatchLoader, Loader, Loads
-from redis_core.caching.region import TTL, CacheEntry, CacheRegion, Fresh
+from redis_core.caching.region import MOST_SECONDS, TTL, CacheEntry, CacheRegion, Fresh, several
 from redis_core.caching.store import Stored
 from redis_core.caching.tiers import CacheTiers, Found, lines_wanted
 from redis_core.errors import ConfigError, InvalidKey
+from redis_core.keys import check_part
 
 if TYPE_CHECKING:
     from redis_core.client import Client
@@ -85,7 +86,7 @@ class Cache:
         entry = tiers.in_memory(region, key)
         if entry is not None and not entry.overdue and tiers.may_serve(entry):
             return tiers.take(region, (entry, "memory"))
-        found = await self._loads.look(region, key, tags)
+        found = await self._loads.look(region, key, several(tags, "tags"))
         return None if found is None else tiers.take(region, found)
 
     async def get_entry(
@@ -96,7 +97,7 @@ class Cache:
         entry = self._tiers.in_memory(region, key)
         if entry is not None and not entry.overdue and self._tiers.may_serve(entry):
             return self._tiers.hit(region, (entry, "memory"))
-        found = await self._loads.look(region, key, tags)
+        found = await self._loads.look(region, key, several(tags, "tags"))
         return None if found is None else self._tiers.hit(region, found)
 
     async def get_or_load(
@@ -132,7 +133,7 @@ class Cache:
     ) -> CacheEntry[T]:
         """As `get_or_load`, with the value's age, the tier that had it and whether it is stale."""
         self._engine.listen()
-        tiers = self._tiers
+        tiers, tags = self._tiers, several(tags, "tags")
         entry = tiers.in_memory(region, key)
         if entry is not None and (tiers.may_serve(entry) or tiers.may_serve_stale(region, entry)):
             if self._monotonic() >= entry.refresh_at:
@@ -158,7 +159,7 @@ class Cache:
         Budget: 1 command to look, whatever the number of keys; loading 1 a key for its lease and 4 to store it, in 2 trips.
         """
         self._engine.listen()
-        tiers = self._tiers
+        tiers, keys, tags = self._tiers, several(keys, "keys"), several(tags, "tags")
         found: dict[str, Found] = {}
         for key in dict.fromkeys(keys):
             entry = tiers.in_memory(region, key)
@@ -192,17 +193,23 @@ class Cache:
             tags: names by which it can be invalidated together with others.
 
         Raises:
-            CodecError: the value cannot be stored.
-            ConfigError: the TTL is not above 0.
+            CodecError: the value cannot be stored, or is not of the region's type.
+            ConfigError: the TTL is not above 0, or too long.
             StoreError: the store did not take it. While it is away memory keeps the value, and the store forgets the one it has.
             JournalError: it is away, and the journal is full or broken.
         """
         self._engine.listen()
         tiers, engine = self._tiers, self._engine
-        if ttl is not None and ttl <= 0:
-            raise ConfigError("Cache.set(ttl=...)", str(ttl), "give seconds above 0, or delete the value")
+        if ttl is not None and not 0 < ttl <= MOST_SECONDS:
+            raise ConfigError(
+                "Cache.set(ttl=...)",
+                str(ttl),
+                f"give seconds above 0, at most {MOST_SECONDS:,}, or delete the value",
+            )
+        check_part(key)  # now: what is kept for later must be possible later
+        tags = several(tags, "tags")
         seconds = ttl or region.ttl or self._client.settings.redis_default_ttl
-        payload = None if value is None else region.codec.encode(value)
+        value, payload = region.take_in(value)
         stored = Stored(tiers.new_envelope(region, seconds, engine.clock.now(), 0), payload)
         place = tiers.place(region, key)
         fence = engine.fence(place)
@@ -224,10 +231,13 @@ class Cache:
 
     async def delete_many(self, region: CacheRegion[Any] | str, keys: Sequence[str]) -> None:
         """As `delete`, for several keys. Budget: 2 commands, 1 trip, whatever their number."""
+        keys = several(keys, "keys")
         if keys:
             name = _name(region)
+            for key in keys:
+                check_part(key)  # as above
             work = partial(self._tiers.store.delete, name, keys)
-            await self._change(Invalidation(self._tiers.workspace, name, tuple(keys)), work)
+            await self._change(Invalidation(self._tiers.workspace, name, keys), work)
 
     async def flush(self, region: CacheRegion[Any] | str | None = None) -> None:
         """Make every value of a region, or of the workspace, a miss, however many. Budget: 2 commands, 1 trip."""
@@ -236,7 +246,7 @@ class Cache:
 
     async def flush_tag(self, tag: str) -> None:
         """Make every value that carries a tag a miss, however many. Budget: 2 commands, 1 trip."""
-        work = partial(self._tiers.store.flush_tag, tag)
+        work = partial(self._tiers.store.flush_tag, check_part(tag))
         await self._change(Invalidation(self._tiers.workspace, tag=tag), work)
 
     async def _change(self, change: Invalidation, work: Callable[[], Awaitable[None]]) -> None:
@@ -262,7 +272,7 @@ class Cache:
 
 
 def _name(region: CacheRegion[Any] | str) -> str:
-    return region if isinstance(region, str) else region.name
+    return check_part(region) if isinstance(region, str) else region.name
 
 
 class _Decorator(Protocol[T]):

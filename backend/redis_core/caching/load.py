@@ -416,7 +416,7 @@ class Loads:
         else:
             value = made
             ttl = region.negative_ttl if value is None else region.ttl or self._default_ttl()
-        payload = None if value is None else region.codec.encode(value)
+        value, payload = region.take_in(value)
         stored = Stored(self._tiers.new_envelope(region, ttl, created, took), payload)
         return self._tiers.entry(region, key, value, stored, tags), stored if ttl > 0 else None
 

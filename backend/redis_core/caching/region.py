@@ -10,6 +10,7 @@ The times of one entry, from the moment it was loaded::
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -21,12 +22,16 @@ from uuid import UUID
 import msgspec
 
 from redis_core.codec import Codec, codec_for
-from redis_core.errors import ConfigError
+from redis_core.errors import CodecError, ConfigError, InvalidKey
 from redis_core.keys import check_part
 
-__all__ = ["TTL", "CacheEntry", "CacheRegion", "Fresh", "RegionFigures", "is_immutable"]
+__all__ = ["MOST_SECONDS", "TTL", "CacheEntry", "CacheRegion", "Fresh", "RegionFigures", "is_immutable", "several"]
 
 T = TypeVar("T")
+
+MOST_SECONDS: Final = 100 * 365 * 86_400
+"""A hundred years: what is longer, or no number, has no place in an envelope."""
+_STORED: Final = frozenset({"ttl", "stale_while_revalidate", "fail_safe", "negative_ttl", "lease"})
 
 
 class TTL:
@@ -64,6 +69,10 @@ class Fresh(Generic[T]):
     value: T
     ttl: float
     """Seconds; 0 does not cache it at all."""
+
+    def __post_init__(self) -> None:
+        if not self.ttl <= MOST_SECONDS:
+            raise ConfigError("Fresh.ttl", str(self.ttl), f"give seconds, at most {MOST_SECONDS:,}")
 
 
 class CacheEntry(msgspec.Struct, Generic[T], frozen=True):
@@ -136,10 +145,24 @@ class CacheRegion(Generic[T]):
         check_part(self.name)
         for option in fields(self):
             value = getattr(self, option.name, None)
-            if isinstance(value, int | float) and value < 0:
+            if not isinstance(value, int | float):
+                continue
+            if not value >= 0:
                 raise ConfigError(
                     f"CacheRegion({self.name!r}).{option.name}", str(value), "give a number from 0 up"
                 )
+            if option.name in _STORED and value > MOST_SECONDS:
+                raise ConfigError(
+                    f"CacheRegion({self.name!r}).{option.name}",
+                    str(value),
+                    f"give seconds, at most {MOST_SECONDS:,}",
+                )
+        if self.ttl == 0:
+            raise ConfigError(
+                f"CacheRegion({self.name!r}).ttl",
+                "0",
+                "give seconds above 0, or None for REDIS_DEFAULT_TTL; a loader's Fresh(value, ttl=0) is not cached",
+            )
         if not 0 <= self.jitter < 1:
             raise ConfigError(
                 f"CacheRegion({self.name!r}).jitter", str(self.jitter), "give a part of 1, below it"
@@ -150,6 +173,24 @@ class CacheRegion(Generic[T]):
             )
         object.__setattr__(self, "codec", codec_for(self.type))
         object.__setattr__(self, "shared", is_immutable(self.type))
+
+    def take_in(self, value: T | None) -> tuple[T | None, bytes | None]:
+        """A value as all who ask will get it, and its bytes; None for both if it is an absence.
+
+        It is read back: so it is of the region's type, and nothing of it is the caller's, who may change what is his.
+
+        Raises:
+            CodecError: it cannot be stored, or is of another type.
+        """
+        if value is None:
+            return None, None
+        payload = self.codec.encode(value)
+        try:
+            return self.codec.decode(payload), payload
+        except CodecError as error:
+            raise CodecError(
+                f"a {type(value).__name__} is not what cache region {self.name} holds: {error.__cause__}"
+            ) from error
 
     @property
     def stale_for(self) -> float:
@@ -168,20 +209,36 @@ _ATOMS: Final = frozenset(
 )
 
 
+def several(names: Sequence[str], what: str) -> tuple[str, ...]:
+    """Names that a caller gives, as they are now: what he does with his list later is his.
+
+    Raises:
+        InvalidKey: they are one text, which would be taken for its letters.
+    """
+    if isinstance(names, str):
+        raise InvalidKey(f"{what} are several: give a list, not one text")
+    return tuple(names)
+
+
 def is_immutable(type_: object) -> bool:
     """Whether nothing reachable from a value of this type can be changed; unknown types can."""
-    if isinstance(type_, type) and type_ in _ATOMS:
-        return True
+    return _is_immutable(type_, set())
+
+
+def _is_immutable(type_: object, above: set[type]) -> bool:
+    """As `is_immutable`, within types that hold this one: where they come up again, they are as their other parts are."""
     origin, arguments = get_origin(type_), get_args(type_)
     if origin in {tuple, frozenset, Union, UnionType, Literal}:
-        return origin is Literal or all(item is Ellipsis or is_immutable(item) for item in arguments)
-    if isinstance(type_, type) and issubclass(type_, Enum):
+        return origin is Literal or all(item is Ellipsis or _is_immutable(item, above) for item in arguments)
+    if not isinstance(type_, type):
+        return False
+    if type_ in _ATOMS or type_ in above or issubclass(type_, Enum):
         return True
-    if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
-        return type_.__struct_config__.frozen and all(
-            is_immutable(f.type) for f in msgspec.structs.fields(type_)
-        )
-    if isinstance(type_, type) and is_dataclass(type_):
-        frozen: bool = type_.__dataclass_params__.frozen  # type: ignore[attr-defined]
-        return frozen and all(is_immutable(hint) for hint in get_type_hints(type_).values())
-    return False
+    if issubclass(type_, msgspec.Struct):
+        frozen, parts = type_.__struct_config__.frozen, [f.type for f in msgspec.structs.fields(type_)]
+    elif is_dataclass(type_):
+        frozen = type_.__dataclass_params__.frozen  # type: ignore[attr-defined]
+        parts = list(get_type_hints(type_).values())
+    else:
+        return False
+    return frozen and all(_is_immutable(part, above | {type_}) for part in parts)

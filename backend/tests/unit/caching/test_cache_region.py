@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -10,7 +11,7 @@ from typing import Literal
 import msgspec
 import pytest
 
-from redis_core.caching.region import TTL, CacheRegion, is_immutable
+from redis_core.caching.region import TTL, CacheRegion, Fresh, is_immutable
 from redis_core.errors import ConfigError, InvalidKey
 
 
@@ -33,6 +34,20 @@ class HoldsAList(msgspec.Struct, frozen=True):
     names: list[str]
 
 
+class Tree(msgspec.Struct, frozen=True):
+    name: str
+    children: tuple[Tree, ...] = ()
+
+
+class LooseTree(msgspec.Struct, frozen=True):
+    children: list[LooseTree]
+
+
+@dataclass(frozen=True)
+class Chain:
+    next: Chain | None = None
+
+
 @dataclass(frozen=True)
 class FrozenData:
     name: str
@@ -45,7 +60,7 @@ class LooseData:
 
 @pytest.mark.parametrize(
     "type_",
-    [str, bytes, int, float, bool, Frozen, FrozenData, tuple[str, int], tuple[Frozen, ...], frozenset[str], str | None, Literal["a"], Colour],
+    [str, bytes, int, float, bool, Frozen, FrozenData, tuple[str, int], tuple[Frozen, ...], frozenset[str], str | None, Literal["a"], Colour, Tree, Chain],
     ids=str,
 )  # fmt: skip
 def test_what_cannot_change_is_shared(type_: type) -> None:
@@ -54,7 +69,7 @@ def test_what_cannot_change_is_shared(type_: type) -> None:
 
 
 @pytest.mark.parametrize(
-    "type_", [list, dict, list[int], Loose, HoldsAList, LooseData, object, tuple[list[int], ...], bytearray], ids=str
+    "type_", [list, dict, list[int], Loose, HoldsAList, LooseData, object, tuple[list[int], ...], bytearray, LooseTree], ids=str
 )  # fmt: skip
 def test_what_could_change_is_copied(type_: type) -> None:
     assert not is_immutable(type_)
@@ -67,6 +82,20 @@ def test_what_could_change_is_copied(type_: type) -> None:
 def test_a_negative_time_is_refused(option: str) -> None:
     with pytest.raises(ConfigError, match=rf"CacheRegion\('profile'\)\.{option} is '-1'"):
         CacheRegion("profile", str, **{option: -1})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e18])
+@pytest.mark.parametrize("option", ["ttl", "stale_while_revalidate", "fail_safe", "negative_ttl", "lease"])
+def test_a_time_that_cannot_be_stored_is_refused(option: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=rf"CacheRegion\('profile'\)\.{option}"):
+        CacheRegion("profile", str, **{option: value})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"Fresh\.ttl"):
+        Fresh("x", ttl=value)
+
+
+def test_no_time_at_all_is_not_taken_for_the_default() -> None:
+    with pytest.raises(ConfigError, match=r"ttl is '0'"):
+        CacheRegion("profile", str, ttl=0)
 
 
 def test_jitter_is_a_part_below_one_and_a_lease_takes_time() -> None:
