@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     cache_memory_entries: int = Field(default=100_000, ge=1)
     """Most cached values that a process keeps in its memory, over all workspaces."""
     cache_memory_bytes: int = Field(default=128 * 1024 * 1024, ge=1024)
-    """Most bytes of them, estimated from their encoded size."""
+    """Most bytes of them, estimated; see docs/cache.md."""
     cache_keys: Secret | None = None
     """Keys of the cache regions that encrypt, `id:hex,id:hex`; the first encrypts, the others still open.
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, Literal
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -59,9 +60,9 @@ class MemoryEntry(msgspec.Struct, eq=False):
     """How often it was read lately, at most 3: S3-FIFO's two bits."""
 
 
-def entry_size(key: str, payload_bytes: int) -> int:
+def entry_size(key: str, value_bytes: int) -> int:
     """Bytes that a value costs in memory, about."""
-    return payload_bytes + len(key) + ENTRY_OVERHEAD
+    return value_bytes + len(key) + ENTRY_OVERHEAD
 
 
 class WorkspaceShare:
@@ -79,11 +80,14 @@ class WorkspaceShare:
         self._ghosts: OrderedDict[tuple[object, str], None] = OrderedDict()
 
     def put(self, entry: MemoryEntry) -> None:
-        """Keep an entry, over the one of the same key."""
+        """Keep an entry, over the one of the same key; not one that all of memory could not hold."""
         entries = self.by_region.setdefault(entry.region, {})
         before = entries.get(entry.key)
         if before is entry:
             return  # it has its place
+        if entry.size > self.tier.max_bytes:
+            self.remove(entry.region, entry.key)
+            return
         entries[entry.key] = entry
         if before is not None:
             self._account(-1, -before.size)
@@ -191,7 +195,7 @@ class MemoryTier:
         # A share lives as long as somebody uses it or it has entries: workspaces come and go.
         self._shares: WeakValueDictionary[str, WorkspaceShare] = WeakValueDictionary()
         self._holders: OrderedDict[WorkspaceShare, None] = OrderedDict()
-        self._fullest_seen: WorkspaceShare | None = None
+        self._fullest_seen: dict[str, WorkspaceShare] = {}
 
     def share(self, workspace: str) -> WorkspaceShare:
         """The entries of one workspace, made at first use."""
@@ -219,18 +223,21 @@ class MemoryTier:
             self._holders.pop(share, None)
 
     def make_room(self, newcomer: WorkspaceShare) -> None:
-        """Evict until the bounds hold, from whoever holds most among the newcomer, the fullest seen before and some others."""
-        while self.count > self.max_entries or self.bytes > self.max_bytes:
-            self._fullest(newcomer).evict_one()
+        """Evict until the bounds hold, from whoever holds most of what there is too much of.
 
-    def _fullest(self, newcomer: WorkspaceShare) -> WorkspaceShare:
-        fullest = newcomer
-        if self._fullest_seen is not None and self._fullest_seen.bytes > fullest.bytes:
-            fullest = self._fullest_seen
+        Looked at are the newcomer, the fullest seen before and some others.
+        """
+        while self.count > self.max_entries:
+            self._fullest(newcomer, "count").evict_one()
+        while self.bytes > self.max_bytes:
+            self._fullest(newcomer, "bytes").evict_one()
+
+    def _fullest(self, newcomer: WorkspaceShare, of: Literal["count", "bytes"]) -> WorkspaceShare:
+        held = attrgetter(of)
+        candidates = [newcomer, self._fullest_seen.get(of, newcomer)]
         for _ in range(min(_CANDIDATES, len(self._holders))):
             share = next(iter(self._holders))
             self._holders.move_to_end(share)
-            if share.bytes > fullest.bytes:
-                fullest = share
-        self._fullest_seen = fullest
+            candidates.append(share)
+        fullest = self._fullest_seen[of] = max(candidates, key=held)
         return fullest

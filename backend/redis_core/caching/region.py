@@ -21,11 +21,21 @@ from uuid import UUID
 
 import msgspec
 
+from redis_core.caching.weight import Weight
 from redis_core.codec import Codec, codec_for
 from redis_core.errors import CodecError, ConfigError, InvalidKey
 from redis_core.keys import check_part
 
-__all__ = ["MOST_SECONDS", "TTL", "CacheEntry", "CacheRegion", "Fresh", "RegionFigures", "is_immutable", "several"]
+__all__ = [
+    "MOST_SECONDS",
+    "TTL",
+    "CacheEntry",
+    "CacheRegion",
+    "Fresh",
+    "RegionFigures",
+    "is_immutable",
+    "several",
+]
 
 T = TypeVar("T")
 
@@ -137,6 +147,8 @@ class CacheRegion(Generic[T]):
     """Whether the store only sees AES-GCM, with the keys that the cache was given."""
     figures: RegionFigures = field(init=False, repr=False, default_factory=RegionFigures)
     """Counted as it is used."""
+    weight: Weight = field(init=False, repr=False, default_factory=Weight)
+    """What its values take in memory."""
     codec: Codec[T] = field(init=False, repr=False)
     shared: bool = field(init=False, repr=False)
     """Whether memory shares its objects with callers."""

@@ -193,11 +193,14 @@ class CacheTiers:
             else 0
         )
         payload = stored.payload
+        held = 0 if payload is None else len(payload)
+        if held and region.shared:
+            held = region.weight.of(value, held)
         return MemoryEntry(
             region,
             key,
             value if region.shared else payload,
-            entry_size(key, len(payload) if payload is not None else 0),
+            entry_size(key, held),
             envelope.created,
             min(expires, now + region.memory_ttl),
             expires,

@@ -106,6 +106,25 @@ def test_a_tenant_that_fills_the_tier_cannot_evict_a_quiet_one() -> None:
     assert tier.count == 100
 
 
+def test_one_of_many_small_values_cannot_evict_one_of_few_large_ones() -> None:
+    tier = MemoryTier(max_entries=1_000, max_bytes=10**9)
+    for number in range(100):
+        tier.share("quiet").put(entry("r", str(number), 100_000))
+    for number in range(5_000):
+        tier.share("noisy").put(entry("r", str(number)))
+    assert (tier.share("quiet").count, tier.count) == (100, 1_000)
+
+
+def test_one_of_few_large_values_cannot_evict_one_of_many_small_ones() -> None:
+    tier = MemoryTier(max_entries=10**6, max_bytes=1_000_000)
+    for number in range(1_000):
+        tier.share("quiet").put(entry("r", str(number)))
+    for number in range(500):
+        tier.share("noisy").put(entry("r", str(number), 50_000))
+    assert tier.share("quiet").count == 1_000
+    assert 900_000 < tier.bytes <= 1_000_000
+
+
 def test_new_tenants_get_in_beside_one_that_filled_the_tier() -> None:
     tier = MemoryTier(max_entries=1_000, max_bytes=10**9)
     for number in range(1_000):
@@ -143,9 +162,13 @@ def test_a_tenant_alone_may_use_all_the_room() -> None:
 
 def test_an_entry_larger_than_the_tier_does_not_stay() -> None:
     tier = MemoryTier(max_entries=100, max_bytes=5_000)
-    tier.share("acme").put(entry("r", "small"))
-    tier.share("acme").put(entry("r", "huge", 50_000))
-    assert tier.bytes <= 5_000
+    share = tier.share("acme")
+    share.put(entry("r", "small"))
+    share.put(entry("r", "grows"))
+    share.put(entry("r", "huge", 50_000))
+    share.put(entry("r", "grows", 50_000))
+    assert [one.key for one in known(share)] == ["small"], "and takes nobody with it"
+    assert tier.bytes == entry_size("small", 0)
 
 
 def test_replacing_values_for_ever_does_not_grow_the_queues() -> None:

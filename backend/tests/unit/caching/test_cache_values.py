@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -103,14 +103,15 @@ async def test_one_text_is_not_taken_for_its_letters(cache: Cache) -> None:
 
 async def test_a_name_that_can_be_no_key_invalidates_nothing(cache: Cache, here: CacheProcess) -> None:
     await cache.set(NUMBERS, "a", 1)
-    for refused in (
+    calls: list[Callable[[], Awaitable[None]]] = [
         lambda: cache.flush(""),
         lambda: cache.flush("a b"),
         lambda: cache.flush_tag(""),
         lambda: cache.delete("", "a"),
         lambda: cache.delete(NUMBERS, "a b"),
         lambda: cache.set(NUMBERS, "a b", 1),
-    ):
+    ]
+    for refused in calls:
         with pytest.raises(InvalidKey):
             await refused()
     assert await cache.get(NUMBERS, "a") == 1
