@@ -157,7 +157,7 @@ def seal_envelope(
     data = payload or b""
     if payload is None:
         flags |= ABSENT
-    elif len(data) >= compress_above:
+    elif compress_above <= len(data) <= _MAX_PAYLOAD:  # a longer one would not be unpacked
         packed = zstandard.ZstdCompressor(level=1).compress(data)
         if len(packed) < len(data):
             flags |= COMPRESSED
@@ -184,7 +184,7 @@ def open_envelope(data: bytes, name: str, *, keys: EnvelopeKeys | None) -> tuple
     flags = data[1]
     try:
         envelope, payload = _DECODER.decode(memoryview(data)[2:])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CodecError(f"{len(data)} stored bytes are not a cache entry: {error}") from error
     if flags & ENCRYPTED:
         if keys is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 import pytest
 import zstandard
@@ -62,6 +64,31 @@ def test_arbitrary_bytes_are_an_error_of_ours(data: bytes) -> None:
     except CodecError:
         return
     assert data[:1] == b"\x01"
+
+
+@given(changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=4))
+def test_a_value_that_was_changed_opens_or_is_an_error_of_ours(changes: list[tuple[int, int]]) -> None:
+    envelope = msgspec.structs.replace(ENVELOPE, workspace="acme")
+    sealed = bytearray(seal_envelope(envelope, b"abc" * 500, NAME, compress_above=1024, keys=None))
+    for place, byte in changes:
+        sealed[place % len(sealed)] = byte
+    with contextlib.suppress(CodecError):
+        open_envelope(bytes(sealed), NAME, keys=None)
+
+
+def test_a_name_that_is_no_text_is_an_error_of_ours() -> None:
+    envelope = msgspec.structs.replace(ENVELOPE, workspace="acme")
+    sealed = seal_envelope(envelope, b"abc", NAME, compress_above=1024, keys=None)
+    with pytest.raises(CodecError, match="not a cache entry"):
+        open_envelope(sealed.replace(b"acme", b"ac\xff\xfe"), NAME, keys=None)
+
+
+def test_what_is_too_long_to_be_unpacked_is_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("redis_core.caching.envelope._MAX_PAYLOAD", 10_000)
+    for payload in (b"x" * 10_000, b"x" * 10_001):
+        sealed = seal_envelope(ENVELOPE, payload, NAME, compress_above=1024, keys=None)
+        assert open_envelope(sealed, NAME, keys=None)[1] == payload
+    assert len(sealed) > 10_000
 
 
 @given(place=st.integers(0, 10_000), bit=st.integers(0, 7))
