@@ -15,6 +15,7 @@ from demo.live import add_live
 from demo.members import middleware
 from redis_core import Client, Settings, close_redis, get_redis, load_settings
 from redis_core.api.body_limit import BodyLimitMiddleware
+from redis_core.api.dashboard import PATH, create_dashboard
 from redis_core.api.problems import add_problem_details
 from redis_core.api.router import create_router
 from redis_core.api.security_headers import SecurityHeadersMiddleware
@@ -57,6 +58,7 @@ def create_demo_app() -> FastAPI:
 
     app = FastAPI(title="RaptorFlow demo", lifespan=lifespan)
     app.include_router(create_router())
+    app.mount(PATH, create_dashboard())
     add_problem_details(app)
     app.add_middleware(BodyLimitMiddleware)
     app.add_middleware(SecurityHeadersMiddleware)
