@@ -23,7 +23,8 @@ from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar, overload
 
 from redis_core.accounting.figures import Budget, DayUsage, Spent
-from redis_core.caching.load import BatchLoader, Loader
+from redis_core.caching.load import Loader
+from redis_core.caching.load_many import BatchLoader
 from redis_core.caching.region import CacheEntry, CacheRegion
 from redis_core.commands import Key, StreamEntry, Value
 from redis_core.config import Settings

@@ -21,8 +21,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 from redis_core.caching.call_key import key_of_call
 from redis_core.caching.engine import CacheEngine
 from redis_core.caching.invalidations import Invalidation
-from redis_core.caching.load import BatchLoader, Loader, Loads
+from redis_core.caching.load import Loader, Loads
+from redis_core.caching.load_many import BatchLoader, ManyLoads
+from redis_core.caching.memory import MemoryEntry
 from redis_core.caching.region import MOST_SECONDS, TTL, CacheEntry, CacheRegion, Fresh, several
+from redis_core.caching.steps import Steps
 from redis_core.caching.store import Stored
 from redis_core.caching.tiers import CacheTiers, Found, lines_wanted
 from redis_core.errors import ConfigError, InvalidKey
@@ -54,7 +57,9 @@ class Cache:
     def __init__(self, client: Client, keys: WorkspaceKeys, *, engine: CacheEngine | None = None) -> None:
         self._engine = engine or client.service(CacheEngine)
         self._tiers = CacheTiers(client, keys, self._engine)
-        self._loads = Loads(self._tiers, lambda: client.settings.redis_default_ttl)
+        steps = Steps(self._tiers, lambda: client.settings.redis_default_ttl)
+        self._loads = Loads(self._tiers, steps)
+        self._many_loads = ManyLoads(self._tiers, steps, self._loads)
         self._client = client
         # What a hit in memory needs, at hand.
         self._monotonic = self._tiers.monotonic
@@ -142,7 +147,9 @@ class Cache:
         flight = self._loads.flight(region, key, load, tags, entry)
         if entry is not None and region.soft_timeout is not None:
             done, _ = await asyncio.wait({flight}, timeout=region.soft_timeout)
-            if not done:
+            # Unless it turned out meanwhile that it was deleted.
+            entry = tiers.in_memory(region, key)
+            if not done and entry is not None:
                 return cast("CacheEntry[T]", tiers.hit(region, (entry, "memory")))
         return cast("CacheEntry[T]", tiers.hit(region, await asyncio.shield(flight)))
 
@@ -156,21 +163,56 @@ class Cache:
     ) -> dict[str, T]:
         """Several values; what is missing is loaded by one call of `load_many`, or left out without it.
 
+        Each of them is treated as by `get_or_load`, or `get` without a loader: served stale, renewed and fallen back on as its region says.
+
         Budget: 1 command to look, whatever the number of keys; loading 1 a key for its lease and 4 to store it, in 2 trips.
+
+        Raises:
+            Exception: what the loader raised, if it left a key without a value that fail-safe may serve.
+            LoadTimeout: the load took longer than the region's `hard_timeout`.
         """
         self._engine.listen()
-        tiers, keys, tags = self._tiers, several(keys, "keys"), several(tags, "tags")
+        tiers, tags = self._tiers, several(tags, "tags")
+        keys = tuple(dict.fromkeys(several(keys, "keys")))
         found: dict[str, Found] = {}
-        for key in dict.fromkeys(keys):
+        for key in keys:
             entry = tiers.in_memory(region, key)
-            if entry is not None and tiers.may_serve(entry):
+            if entry is not None and self._serves(region, entry, loads=load_many is not None):
                 found[key] = entry, "memory"
-        missing = [key for key in dict.fromkeys(keys) if key not in found]
-        if missing:
-            work = self._loads.fetch_many(region, missing, load_many, tags)
-            found |= await asyncio.shield(self._engine.spawn(work, f"cache {region.name}[]"))
+        missing = [key for key in keys if key not in found]
+        if load_many is None:
+            if missing:
+                found |= await self._many_loads.look(region, missing, tags)
+        else:
+            self._many_loads.renew(region, list(found.values()), load_many, tags)
+            if missing:
+                flights = self._many_loads.flights(region, missing, load_many, tags)
+                found |= await self._land(region, flights)
         values = {key: tiers.hit(region, found[key]).value for key in keys if key in found}
         return {key: value for key, value in values.items() if value is not None}
+
+    def _serves(self, region: CacheRegion[Any], entry: MemoryEntry, *, loads: bool) -> bool:
+        """Whether memory answers with this, with a loader at hand or without."""
+        tiers = self._tiers
+        if not loads:
+            return not entry.overdue and tiers.may_serve(entry)
+        return tiers.may_serve(entry) or tiers.may_serve_stale(region, entry)
+
+    async def _land(
+        self, region: CacheRegion[Any], flights: dict[str, asyncio.Future[Found]]
+    ) -> dict[str, Found]:
+        """What is being fetched, or after the soft timeout what memory has, if it has all of it."""
+        tiers = self._tiers
+        if region.soft_timeout is not None and len(tiers.remembered(region, flights)) == len(flights):
+            _, late = await asyncio.wait(flights.values(), timeout=region.soft_timeout)
+            stale = tiers.remembered(region, flights)
+            if late and len(stale) == len(flights):
+                return stale
+        # Not awaited one by one: that would cancel them, and with them who else waits, if this caller is cancelled.
+        done, _ = await asyncio.wait(flights.values(), return_when=asyncio.FIRST_EXCEPTION)
+        for flight in done:
+            flight.result()
+        return {key: flight.result() for key, flight in flights.items()}
 
     # --- writing and invalidating ---
 

@@ -71,7 +71,15 @@ class CacheWorld:
     def __init__(self, processes: int = 2, keys: EnvelopeKeys | None = None) -> None:
         self.clock = HandClock()
         self.store = MockRedisClient(clock=self.clock)
-        self.processes = [CacheProcess(self.store, self.clock, keys) for _ in range(processes)]
+        self._keys = keys
+        self.processes: list[CacheProcess] = []
+        for _ in range(processes):
+            self.add()
+
+    def add(self) -> CacheProcess:
+        """One process more."""
+        self.processes.append(CacheProcess(self.store, self.clock, self._keys))
+        return self.processes[-1]
 
     async def begin(self) -> None:
         """Until all are heard by all."""

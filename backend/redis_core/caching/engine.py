@@ -64,7 +64,8 @@ class CacheEngine:
         )
         self.clock = clock
         self.backplane = open_backplane(client, self._apply, self.forget, clock)
-        self.loads: dict[Place, asyncio.Task[Any]] = {}
+        self.loads: dict[Place, asyncio.Future[Any]] = {}
+        """Values that are being fetched, for whoever asks meanwhile; see `board`."""
         self.regions: set[CacheRegion[Any]] = set()
         """Those that were asked for here, for the metrics."""
         self._keys = keys
@@ -142,6 +143,18 @@ class CacheEngine:
         if not task.cancelled() and (error := task.exception()) is not None:
             # Whoever still waits gets it as well; if nobody does, this line is all there is.
             _LOG.debug("cache task failed", task=task.get_name(), error=repr(error))
+
+    def board(self, place: Place, flight: asyncio.Future[Any]) -> None:
+        """Let those who ask for this value wait for this, until it is done or the value is changed."""
+        self.loads[place] = flight
+
+        def landed(done: asyncio.Future[Any]) -> None:
+            if self.loads.get(place) is done:
+                del self.loads[place]
+            if not done.cancelled():
+                done.exception()  # looked at: nobody may be waiting for it
+
+        flight.add_done_callback(landed)
 
     # --- changes, of this process and of others ---
 

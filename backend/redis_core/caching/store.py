@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -33,6 +34,12 @@ _TAG_GENERATION_TTL: Final = 30 * 86_400
 """Seconds a tag's generation lives: tags are as many as the things they name, so they must end."""
 _GENERATION_BYTES: Final = 9
 """Random bytes of a generation: only whether it is the same one is ever asked, so one that was lost never comes back."""
+
+_MOST_LEASES: Final = 1_000
+"""Leases of one batch: a longer one might not be answered in time."""
+
+_DONE_MS: Final = 1_000
+"""Milliseconds after a value was stored in which nobody gets its lease without having looked again; of brief values less."""
 
 _LOG: Final = get_logger("redis_core.isolation")
 _FILL: Final = load_script("cache_fill")
@@ -202,41 +209,42 @@ class CacheStore:
     # --- loading under a lease ---
 
     async def acquire(
-        self,
-        region: CacheRegion[Any],
-        keys: Sequence[str],
-        tags: Sequence[str],
-        snapshot: Snapshot,
-        token: str,
-    ) -> tuple[tuple[bytes, ...], list[str]]:
-        """Leases for the loads of these keys. Budget: 1 command a key, 1 trip.
-
-        Where a generation is missing it is made, for 1 command each and 1 more.
+        self, region: CacheRegion[Any], keys: Sequence[str], tags: Sequence[str], snapshot: Snapshot
+    ) -> tuple[str, tuple[bytes, ...], list[str]]:
+        """Leases for the loads of these keys. Budget: 1 command a key, 1 trip; before that as `_present`.
 
         Returns:
-            The generations to store under, and the keys whose lease is ours.
+            The leases' token, the generations to store under, and the keys whose lease is ours.
         """
-        names = self._generation_keys(region, tags)
+        generations = await self._present(region, tags, snapshot)
+        token = _mark(generations) + secrets.token_hex(8)
         milliseconds = max(1, int(region.lease * 1000))
         batch = self._quick.pipeline()
+        leases = [
+            batch.set(self.lease_key(region.name, key), token, px=milliseconds, only_if="absent")
+            for key in keys
+        ]
+        await batch.send()
+        return token, generations, [key for key, lease in zip(keys, leases, strict=True) if await lease]
+
+    async def _present(
+        self, region: CacheRegion[Any], tags: Sequence[str], snapshot: Snapshot
+    ) -> tuple[bytes, ...]:
+        """The generations of a snapshot, those made that are missing. Budget: nothing; else 1 command for each and 1 more, 1 trip."""
+        if None not in snapshot.generations:
+            return cast("tuple[bytes, ...]", snapshot.generations)
+        names = self._generation_keys(region, tags)
         known, of_data = snapshot.generations[: len(names)], snapshot.generations[len(names) :]
+        batch = self._quick.pipeline()
         for place, (name, generation) in enumerate(zip(names, known, strict=True)):
             if generation is None:
                 is_tag = place > 1
                 batch.set(
                     name, new_generation(), ex=_TAG_GENERATION_TTL if is_tag else None, only_if="absent"
                 )
-        made = batch.mget(*names) if len(batch) else None
-        leases = [
-            batch.set(self.lease_key(region.name, key), token, px=milliseconds, only_if="absent")
-            for key in keys
-        ]
+        made = batch.mget(*names)
         await batch.send()
-        if made is None:
-            generations = cast("tuple[bytes, ...]", snapshot.generations)
-        else:
-            generations = (*(reply or b"" for reply in await made), *cast("tuple[bytes, ...]", of_data))
-        return generations, [key for key, lease in zip(keys, leases, strict=True) if await lease]
+        return (*(reply or b"" for reply in await made), *cast("tuple[bytes, ...]", of_data))
 
     async def fill(
         self, region: CacheRegion[Any], values: Mapping[str, tuple[Envelope, bytes | None]], token: str
@@ -256,7 +264,7 @@ class CacheStore:
             replies[key] = batch.run(
                 _FILL,
                 [self.lease_key(region.name, key), name],
-                [token, data, self._kept(name, data, envelope)],
+                [token, data, self._kept(name, data, envelope), max(1, min(_DONE_MS, envelope.fresh // 2))],
             )
         await batch.send()
         results = {key: await reply for key, reply in replies.items()}
@@ -269,26 +277,47 @@ class CacheStore:
         """Milliseconds that a value is kept in the store."""
         return self._quotas.keep(self._keys.workspace, len(name) + len(data), max(1, envelope.kept))
 
-    async def renew(self, region: CacheRegion[Any], key: str, token: str) -> bool:
-        """Keep a lease while its load runs. Budget: 3 commands. False if it is gone."""
-        return bool(await self._lease(region, key, "renew", token, int(region.lease * 1000)))
+    async def renew(self, region: CacheRegion[Any], keys: Sequence[str], token: str) -> None:
+        """Keep the leases of a load that runs, where they still stand. Budget: 3 commands a key; 1 trip for a thousand."""
+        await self._lease(region, keys, "renew", token, int(region.lease * 1000))
 
-    async def release(self, region: CacheRegion[Any], key: str, token: str) -> None:
-        """Give a lease back whose load is not stored, and let who waits try. Budget: 3 commands; 4 if somebody waits."""
-        if await self._lease(region, key, "release", token, 0) == 2:  # noqa: PLR2004 - as the script says
-            await self._client.execute(*self._announce(region.name, (key,)))
+    async def release(self, region: CacheRegion[Any], keys: Sequence[str], token: str) -> None:
+        """Give leases back of what is not stored, and let who waits try. Budget: 3 commands a key, 1 trip for a thousand.
 
-    async def wait(self, region: CacheRegion[Any], key: str) -> float:
+        Where others wait, 1 more command for all of them.
+        """
+        replies = await self._lease(region, keys, "release", token, 0)
+        awaited = tuple(key for key, reply in zip(keys, replies, strict=True) if reply == 2)  # noqa: PLR2004 - as the script says
+        if awaited:
+            await self._client.execute(*self._announce(region.name, awaited))
+
+    async def wait(self, region: CacheRegion[Any], key: str, generations: tuple[bytes, ...]) -> float | None:
         """Ask to be told when a load ends. Budget: 4 commands.
 
         Returns:
-            Seconds after which its lease ends unless it is renewed; 0 if there is none any more.
+            Seconds after which its lease ends unless it is renewed; 0 if there is none any more, None if it is done or of other generations.
         """
-        reply = await self._lease(region, key, "wait", "", 0)
-        return cast("int", reply) / 1000
+        (reply,) = await self._lease(region, [key], "wait", _mark(generations), 0)
+        milliseconds = cast("int", reply)
+        return None if milliseconds < 0 else milliseconds / 1000
 
-    async def _lease(self, region: CacheRegion[Any], key: str, what: str, token: str, ms: int) -> Reply:
-        return await self._quick.run(_LEASE, [self.lease_key(region.name, key)], [what, token, ms])
+    async def oust(self, region: CacheRegion[Any], key: str, generations: tuple[bytes, ...]) -> None:
+        """Take a lease away that is done or of other generations than these, the present ones: it is of no use any more. Budget: 3 commands."""
+        await self._lease(region, [key], "oust", _mark(generations), 0)
+
+    async def _lease(
+        self, region: CacheRegion[Any], keys: Sequence[str], what: str, token: str, milliseconds: int
+    ) -> list[Reply]:
+        replies: list[Reply] = []
+        for first in range(0, len(keys), _MOST_LEASES):
+            batch = self._quick.pipeline()
+            pending = [
+                batch.run(_LEASE, [self.lease_key(region.name, key)], [what, token, milliseconds])
+                for key in keys[first : first + _MOST_LEASES]
+            ]
+            await batch.send()
+            replies += [await reply for reply in pending]
+        return replies
 
     # --- writing and invalidating ---
 
@@ -302,16 +331,14 @@ class CacheStore:
     ) -> None:
         """Store a value that the caller knows to be right. Budget: 4 commands, 2 trips."""
         snapshot = await self.read(region, (), tags)
-        generations: tuple[bytes | None, ...] = snapshot.generations
-        if None in generations:
-            generations, _ = await self.acquire(region, (), tags, snapshot, "")
+        generations = await self._present(region, tags, snapshot)
         sealed = Envelope(
             envelope.created,
             envelope.load,
             envelope.fresh,
             envelope.kept,
             region.version,
-            cast("tuple[bytes, ...]", generations),
+            generations,
             self._keys.workspace,
         )
         name = self.value_key(region.name, key)
@@ -364,6 +391,11 @@ class CacheStore:
         return seal_envelope(
             envelope, payload, name, compress_above=region.compress_above, keys=self._keys_of(region)
         )
+
+
+def _mark(generations: tuple[bytes, ...]) -> str:
+    """How the token of a load under these generations begins."""
+    return "g" + hashlib.blake2b(b"\0".join(generations), digest_size=4).hexdigest()
 
 
 def new_generation() -> str:

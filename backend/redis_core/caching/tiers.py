@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from logging import DEBUG, getLogger
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -63,6 +63,11 @@ class CacheTiers:
         """Until when memory is trusted: while the store is known to be away nobody tells of changes, and `memory_ttl` bounds what that does."""
         return self.engine.backplane.live_until if self.engine.outage.available else math.inf
 
+    @property
+    def hears(self) -> bool:
+        """Whether changes that others make are heard of."""
+        return self.engine.outage.available and self.monotonic() < self.engine.backplane.live_until
+
     def place(self, region: CacheRegion[Any], key: str) -> Place:
         """Where a value belongs, over all workspaces."""
         return self.workspace, region.name, key
@@ -78,9 +83,18 @@ class CacheTiers:
         entry = self.share.by_region.get(region, {}).get(key)
         return entry if entry is not None and self.monotonic() < entry.kept_until else None
 
+    def remembered(self, region: CacheRegion[Any], keys: Iterable[str]) -> dict[str, Found]:
+        """As `in_memory`, of several."""
+        found = {key: self.in_memory(region, key) for key in keys}
+        return {key: (entry, "memory") for key, entry in found.items() if entry is not None}
+
+    def trusts(self, entry: MemoryEntry) -> bool:
+        """Whether no change of this can have been missed, or nobody can be asked."""
+        return self.monotonic() < max(self.trusted_until, entry.trusted_until)
+
     def may_serve(self, entry: MemoryEntry) -> bool:
-        """Whether memory may answer with this without asking: it is fresh, and no change can have been missed, or nobody can be asked."""
-        return self.monotonic() < min(entry.fresh_until, max(self.trusted_until, entry.trusted_until))
+        """Whether memory may answer with this without asking."""
+        return self.monotonic() < entry.fresh_until and self.trusts(entry)
 
     def may_serve_stale(self, region: CacheRegion[Any], entry: MemoryEntry) -> bool:
         """Whether a value past its TTL is served at once while it is renewed behind the caller's back."""
@@ -165,6 +179,43 @@ class CacheTiers:
         self.figures(region).corrupt += count
         _LOG.warning("cache entry does not open", workspace=self.workspace, region=region.name, count=count)
 
+    # --- both ---
+
+    def in_snapshot(
+        self, region: CacheRegion[Any], key: str, snapshot: Snapshot | None, tags: Sequence[str]
+    ) -> MemoryEntry | None:
+        """What the store had of this value, be it stale."""
+        stored = snapshot.stored.get(key) if snapshot is not None else None
+        return None if stored is None else self.entry_from(region, key, stored, tags)
+
+    def is_news(self, found: MemoryEntry, known: Found | None, *, renew: bool) -> bool:
+        """Whether what the store has is to be taken over what was known before.
+
+        Args:
+            found: what the store has.
+            known: what was known before.
+            renew: whether that was served already, so that only another one will do.
+        """
+        if known is None:
+            return True
+        entry, _ = known
+        if found.created == entry.created:
+            return not renew
+        # Where a change may have been missed the store is right, whatever the clocks of those who wrote both.
+        return found.created > entry.created or not self.trusts(entry)
+
+    def is_gone(self, region: CacheRegion[Any], known: Found) -> bool:
+        """Whether a value that the store has not was deleted there, for all that is known here: then it is forgotten here too.
+
+        Else it may be that the store only let it go early, or never had it.
+        """
+        entry, tier = known
+        if tier == "memory" and self.trusts(entry):
+            return False
+        if self.share.by_region.get(region, {}).get(entry.key) is entry:
+            self.share.remove(region, entry.key)
+        return True
+
     # --- entries ---
 
     def entry_from(
@@ -244,9 +295,9 @@ class CacheTiers:
         return CacheEntry(self.take(region, found), tier, age, self.is_stale(found))
 
     def is_stale(self, found: Found) -> bool:
-        """Whether a value is past its TTL, or is from memory while the store is away: a change of it may not have been heard of."""
+        """Whether a value is past its TTL, or is from memory where a change of it may not have been heard of."""
         entry, tier = found
-        return self.monotonic() >= entry.expires or (tier == "memory" and not self.engine.outage.available)
+        return self.monotonic() >= entry.expires or (tier == "memory" and not self.hears)
 
     def miss(self, region: CacheRegion[Any]) -> None:
         """Count and log a miss."""

@@ -58,6 +58,29 @@ async def test_what_memory_has_not_is_loaded_once_a_process_and_kept(outage_worl
     assert await cache_of(one).get(PRICES, "never loaded") is None
 
 
+async def test_memory_serves_no_longer_than_its_region_lets_it(outage_world: OutageWorld) -> None:
+    brief: CacheRegion[int] = CacheRegion("brief", int, jitter=0, memory_ttl=0.3)
+    one, other, row = await outage_world.process(), await outage_world.process(), Row()
+    cache = cache_of(one)
+    assert await cache.get_or_load(brief, "book", row.load) == 1
+    await one.cut_off()
+    row.value = 2
+    await cache_of(other).delete(brief, "book")
+    await asyncio.sleep(0.35)
+    assert await cache.get_or_load(brief, "book", row.load) == 2
+    assert (await cache.get_many(brief, ["book"], lambda _: {})) == {"book": 2}
+    row.value = 3
+    await asyncio.sleep(0.35)
+    assert await cache.get_many(brief, ["book"], lambda keys: dict.fromkeys(keys, row.value)) == {"book": 3}
+
+    async def broken(_: str) -> int:
+        raise RuntimeError("the database is away too")
+
+    await asyncio.sleep(0.35)
+    entry = await cache.get_entry_or_load(brief, "book", broken)
+    assert (entry.value, entry.stale) == (3, True)
+
+
 @pytest.mark.parametrize("how", ["delete", "flush", "flush_tag", "flush_all", "set"])
 async def test_an_invalidation_of_the_outage_is_carried_out_before_the_store_is_read(
     outage_world: OutageWorld, how: str

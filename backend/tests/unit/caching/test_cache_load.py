@@ -15,6 +15,7 @@ from redis_core.errors import ConfigError, LoadTimeout, StoreUnavailable
 from redis_core.secret import Secret
 from redis_core.transport.base import Command
 from tests.cache_world import CacheProcess, CacheWorld
+from tests.hand_clock import HandClock
 
 
 def region(**options: Any) -> CacheRegion[int]:
@@ -115,6 +116,7 @@ class TestRenewing:
             return 1
 
         await cache.get_or_load(numbers, "a", slow)
+        world.clock.time += 2
         load = Counter()
         load.gate = asyncio.Event()
         assert (await cache.get_entry_or_load(numbers, "a", load)).tier == "store"
@@ -189,6 +191,25 @@ class TestRenewing:
         assert await before == 1, "who asked before may have it"
         assert await cache.get_or_load(numbers, "a", lambda _: 2, tags=["t"]) == 2
 
+    async def test_a_renewal_that_fails_is_not_tried_again_at_once(
+        self, world: CacheWorld, cache: Cache
+    ) -> None:
+        numbers = region(stale_while_revalidate=50, fail_safe_throttle=5)
+        await cache.set(numbers, "a", 1)
+        world.clock.time += 101
+        broken = Counter(error=RuntimeError("away"))
+        for _ in range(20):
+            assert await cache.get_or_load(numbers, "a", broken) == 1
+            await world.heard()
+        assert broken.calls == 1
+        world.clock.time += 6
+        assert await cache.get_or_load(numbers, "a", broken) == 1
+        await world.heard()
+        assert broken.calls == 2
+        world.clock.time += 45
+        with pytest.raises(RuntimeError):
+            await cache.get_or_load(numbers, "a", broken)
+
     async def test_fail_safe_ends(self, world: CacheWorld, cache: Cache) -> None:
         numbers = region(fail_safe=50, fail_safe_throttle=5)
         broken = Counter(error=RuntimeError("away"))
@@ -225,23 +246,19 @@ class TestRenewing:
 
 class TestWaiting:
     async def test_who_waits_in_the_same_process_is_woken(self, here: CacheProcess, cache: Cache) -> None:
-        """By a batch: single loads are shared anyhow."""
+        """By a load that is shared no more, because changes were missed: others are shared anyhow."""
         numbers = region(lease=30)
-        gate, reading = asyncio.Event(), asyncio.Event()
-
-        async def load_many(keys: Any) -> dict[str, int]:
-            reading.set()
-            await gate.wait()
-            return dict.fromkeys(keys, 1)
-
-        many = asyncio.create_task(cache.get_many(numbers, ["a", "b"], load_many))
-        await reading.wait()
-        one = asyncio.create_task(cache.get_or_load(numbers, "a", Counter()))
+        load = Counter()
+        load.gate = asyncio.Event()
+        before = asyncio.create_task(cache.get_or_load(numbers, "a", load))
+        await load.reading.wait()
+        here.engine.forget()
+        after = asyncio.create_task(cache.get_or_load(numbers, "a", Counter()))
         while not here.engine._waiters:
             await asyncio.sleep(0)
-        gate.set()
+        load.gate.set()
         async with asyncio.timeout(5):
-            assert (await one, await many) == (1, {"a": 1, "b": 1})
+            assert (await before, await after) == (1, 1)
 
     async def test_waiting_for_a_long_load_costs_no_polling(
         self, world: CacheWorld, here: CacheProcess, there: CacheProcess
@@ -259,6 +276,91 @@ class TestWaiting:
         async with asyncio.timeout(5):
             assert await waiting == await loading == 1
         assert not there.engine._waiters
+
+    async def test_who_looked_before_a_value_was_stored_and_asks_for_the_lease_after_it_looks_again(
+        self, world: CacheWorld, here: CacheProcess, there: CacheProcess, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        numbers, load = region(), Counter()
+        looked, go_on = [asyncio.Event() for _ in range(2)], asyncio.Event()
+        caches = [there.cache(), world.add().cache()]
+        for cache, event in zip(caches, looked, strict=True):
+            acquire = cache._tiers.store.acquire
+
+            async def late(*args: Any, acquire: Any = acquire, event: asyncio.Event = event) -> Any:
+                event.set()
+                await go_on.wait()
+                return await acquire(*args)
+
+            monkeypatch.setattr(cache._tiers.store, "acquire", late)
+        waiting = [asyncio.create_task(cache.get_or_load(numbers, "a", load)) for cache in caches]
+        for event in looked:
+            await event.wait()
+        assert await here.cache().get_or_load(numbers, "a", load) == 1
+        go_on.set()
+        async with asyncio.timeout(5):
+            assert await asyncio.gather(*waiting) == [1, 1]
+        assert load.calls == 1
+
+    async def test_what_expired_a_moment_after_it_was_stored_is_loaded_anew(
+        self, world: CacheWorld, cache: Cache
+    ) -> None:
+        numbers, load = region(memory_ttl=0), Counter()
+        lease = cache._tiers.store.lease_key("number", "a")
+        assert await cache.get_or_load(numbers, "a", load) == 1
+        await cache._client.unlink(cache._tiers.store.value_key("number", "a"))
+        assert await cache._client.exists(lease), "it tells for a moment that it is done"
+        async with asyncio.timeout(5):
+            assert await cache.get_or_load(numbers, "a", load) == 2
+        world.clock.time += 1.5
+        assert not await cache._client.exists(lease)
+
+    @pytest.mark.parametrize("how", ["flush", "flush all", "tag", "delete"])
+    @pytest.mark.parametrize("side", [0, 1], ids=["same process", "another process"])
+    async def test_nobody_waits_for_a_load_from_before_an_invalidation(
+        self, world: CacheWorld, here: CacheProcess, how: str, side: int
+    ) -> None:
+        numbers, tags = region(lease=30), ["t"]
+        cache, asking = here.cache(), world.processes[side].cache()
+        hung = Counter()
+        hung.gate = asyncio.Event()
+        before = asyncio.create_task(cache.get_or_load(numbers, "a", hung, tags=tags))
+        await hung.reading.wait()
+        invalidations: dict[str, Callable[[], Awaitable[None]]] = {
+            "flush": lambda: cache.flush(numbers),
+            "flush all": cache.flush,
+            "tag": lambda: cache.flush_tag("t"),
+            "delete": lambda: cache.delete(numbers, "a"),
+        }
+        await invalidations[how]()
+        await world.heard()
+        async with asyncio.timeout(5):
+            assert await asking.get_or_load(numbers, "a", lambda _: 2, tags=tags) == 2
+        hung.gate.set()
+        assert await before == 1, "who asked before may have it"
+        for process in world.processes:
+            assert await process.cache().get(numbers, "a", tags=tags) == 2
+        assert numbers.figures.refused_fills == 1
+
+    async def test_a_lease_of_the_generations_of_now_is_not_taken_away(
+        self, here: CacheProcess, there: CacheProcess
+    ) -> None:
+        """By one who looked before a flush, and waits for one who looked after it."""
+        numbers, load = region(lease=30), Counter()
+        load.gate = asyncio.Event()
+        store = there.cache()._tiers.store
+        await here.cache().set(numbers, "b", 1)
+        before = (await store.read(numbers, ["a"], ())).generations
+        await here.cache().flush(numbers)
+        loading = asyncio.create_task(here.cache().get_or_load(numbers, "a", load))
+        await load.reading.wait()
+        old: Any = before
+        assert await store.wait(numbers, "a", old) is None, "to look again"
+        now: Any = (await store.read(numbers, ["a"], ())).generations
+        await store.oust(numbers, "a", now)
+        assert await store.wait(numbers, "a", now)
+        load.gate.set()
+        assert await loading == 1
+        assert await there.cache().get(numbers, "a") == 1
 
     async def test_who_waits_is_told_when_the_load_fails(
         self, world: CacheWorld, here: CacheProcess, there: CacheProcess
@@ -318,6 +420,19 @@ class TestWaiting:
 
 
 class TestWithoutTheStore:
+    async def test_a_value_that_the_store_does_not_take_holds_nobody_up(
+        self, here: CacheProcess, there: CacheProcess, cache: Cache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def full(*_: Any) -> Any:
+            raise StoreUnavailable("full")
+
+        numbers, load = region(lease=30), Counter()
+        monkeypatch.setattr(cache._tiers.store, "fill", full)
+        async with asyncio.timeout(5):
+            assert await cache.get_or_load(numbers, "a", load) == 1
+            assert await cache.get_or_load(numbers, "a", load) == 1, "for a moment from memory"
+            assert await there.cache().get_or_load(numbers, "a", load) == 2
+
     async def test_a_hot_key_costs_the_loader_one_call_a_moment(
         self, world: CacheWorld, here: CacheProcess, cache: Cache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -387,6 +502,69 @@ class TestWithoutTheStore:
 
 
 region_away = region()
+
+
+class TestWhenChangesMayHaveBeenMissed:
+    """The link to the other processes is dead, the one to the store is not."""
+
+    @pytest.fixture(params=[1, 200], ids=["fresh", "past its time"])
+    async def missed(
+        self, world: CacheWorld, here: CacheProcess, there: CacheProcess, request: pytest.FixtureRequest
+    ) -> CacheRegion[int]:
+        """A value that memory has here and that was deleted there."""
+        numbers = region(fail_safe=1000, soft_timeout=0.05)
+        await there.cache().set(numbers, "a", 1)
+        assert await here.cache().get(numbers, "a") == 1
+        here.deaf = True
+        await there.cache().delete(numbers, "a")
+        world.clock.time += request.param
+        here.engine.backplane.live_until = 0
+        return numbers
+
+    async def test_fail_safe_serves_nothing_that_was_deleted(
+        self, cache: Cache, missed: CacheRegion[int]
+    ) -> None:
+        broken = Counter(error=RuntimeError("away"))
+        with pytest.raises(RuntimeError):
+            await cache.get_or_load(missed, "a", broken)
+        with pytest.raises(RuntimeError):
+            await cache.get_many(missed, ["a"], lambda _: (_ for _ in ()).throw(RuntimeError("away")))
+
+    async def test_who_waits_too_long_is_not_given_what_was_deleted(
+        self, cache: Cache, missed: CacheRegion[int]
+    ) -> None:
+        async def slow(_: str) -> int:
+            await asyncio.sleep(0.2)
+            return 2
+
+        async def slow_many(keys: Any) -> dict[str, int]:
+            await asyncio.sleep(0.2)
+            return dict.fromkeys(keys, 3)
+
+        assert await cache.get_or_load(missed, "a", slow) == 2
+        await cache.delete(missed, "a")
+        assert await cache.get_many(missed, ["a"], slow_many) == {"a": 3}
+
+    async def test_the_store_is_right_whatever_the_clocks_say(
+        self, here: CacheProcess, there: CacheProcess, missed: CacheRegion[int]
+    ) -> None:
+        """Another host, whose clock is behind, has stored a value that looks older."""
+        there.engine.clock = HandClock(here.engine.clock.now() - 500)
+        long = region(ttl=10_000, fail_safe=1000)
+        await there.cache().set(long, "a", 2)
+        broken = Counter(error=RuntimeError("away"))
+        assert await here.cache().get_or_load(missed, "a", broken) == 2
+
+    async def test_what_is_served_then_is_told_to_be_stale(
+        self, here: CacheProcess, cache: Cache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        numbers = region(fail_safe=1000)
+        await cache.set(numbers, "a", 1)
+        no_store(monkeypatch, here)
+        broken = Counter(error=RuntimeError("away"))
+        for _ in range(2):
+            entry = await cache.get_entry_or_load(numbers, "a", broken)
+            assert (entry.value, entry.tier, entry.stale) == (1, "memory", True)
 
 
 class TestEncryption:
